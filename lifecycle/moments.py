@@ -1,0 +1,50 @@
+"""What a moment asks of the lead: the events it names, in the order in which they happen."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from .lead import Fact, LeadState, Moment
+from .stages import Event, rule_for
+
+_Named = tuple[Event, Fact] | None
+
+
+def events_of(
+    moment: Moment, lead: Callable[[], LeadState], at: datetime
+) -> Iterator[tuple[Event, Fact]]:
+    """Yield, one after another, what happens to the lead because of `moment`.
+
+    `lead` gives the lead as it stands when the next event is asked for: an event that the table has no row for
+    by then is left out. The hand-over to sales comes first: it stops the running track, and related content
+    that the same moment brings is enrolled after it, so that it still arrives.
+    """
+    for name in (_reopening, _arrival, _readiness, _enrolment, _stirring):
+        named = name(moment, lead(), at)
+        if named and rule_for(lead().stage, named[0]):
+            yield named
+
+
+def _reopening(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    return (Event.REOPENED, Fact(cause=moment.cause)) if moment.reopened else None
+
+
+def _arrival(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    if moment.ruled_out:
+        return Event.RULED_OUT, Fact(cause=moment.cause, reason=moment.ruled_out)
+    return (Event.PREQUALIFIED, Fact(cause=moment.cause)) if moment.prequalified else None
+
+
+def _readiness(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    if not moment.sales_ready:
+        return None
+    event = lead.readiness(moment, at)
+    return event, Fact(cause=moment.cause, held=moment if event is Event.HELD_BACK else None)
+
+
+def _enrolment(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    track = moment.enroll or (lead.terms.accelerated_track if moment.accelerate and lead.terms else None)
+    return (Event.ENROLLED, Fact(cause=moment.cause, track=track)) if track and track != lead.track else None
+
+
+def _stirring(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    return (Event.ACCOUNT_STIRRED, Fact(cause=moment.cause)) if moment.account_stirred else None

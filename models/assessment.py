@@ -1,0 +1,204 @@
+"""Assessing leads: score, fit and moments under the agreement each lead is pinned to, in the caller's transaction.
+
+The leads are locked by the caller, so that two requests cannot both miss a threshold. Moments that fire are
+written beside the scores (the outbox) and signalled to the workflows afterwards.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from uuid_utils.compat import uuid7
+
+from lifecycle.agreement import Agreement
+from lifecycle.lead import LeadState, Moment
+from lifecycle.reasons import Reason
+from lifecycle.scoring import Assessment, Engagement, Scorer
+from lifecycle.stages import Stage
+
+from . import agreements
+from .session import Sessions, in_transaction
+from .tables import Engagement as EngagementRow
+from .tables import Lead, OutboxMoment
+
+PAGE: Final = 500
+CHANNEL: Final = "baton_moments"
+"""PostgreSQL tells whoever listens here that moments were committed."""
+_NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
+
+
+async def lock(session: AsyncSession, ids: Iterable[UUID]) -> list[Lead]:
+    """Lock and return the leads among `ids`, always in the same order, so that requests cannot deadlock."""
+    query = select(Lead).where(col(Lead.id).in_(list(ids))).order_by(col(Lead.id)).with_for_update()
+    return list(await session.exec(query))
+
+
+async def assess(session: AsyncSession, leads: Sequence[Lead], at: datetime) -> int:
+    """Score the locked `leads` as of `at` and write down what fired; returns how many moments are new.
+
+    Leads that no agreement binds yet come under the one in force; while there is none, they wait.
+    """
+    active = await agreements.active(session)
+    by_version: dict[int, list[Lead]] = defaultdict(list)
+    for lead in leads:
+        if lead.agreement_version is None and active:
+            lead.agreement_version = active.version
+        if lead.agreement_version is not None:
+            by_version[lead.agreement_version].append(lead)
+    fired: list[dict[str, Any]] = []
+    for version, bound in by_version.items():
+        agreement, scorer = await agreements.load(session, version)
+        done = await engagements_of(session, bound, scorer, at)
+        for lead in bound:
+            fired += _score(lead, agreement, scorer, done[lead.id], at)
+    if not fired:
+        return 0
+    added = await session.exec(
+        insert(OutboxMoment)
+        .values(fired)
+        .on_conflict_do_nothing(index_elements=["lead_id", "key"])
+        .returning(col(OutboxMoment.id))
+    )
+    new = len(added.all())
+    if new:
+        await session.exec(_NOTIFY)
+    return new
+
+
+async def engagements_of(
+    session: AsyncSession, leads: Sequence[Lead], scorer: Scorer, at: datetime
+) -> dict[UUID, list[Engagement]]:
+    """Load what can still count for these leads: only events the agreement names, none after `at`."""
+    row = EngagementRow
+    query = select(row.visitor_id, row.message_id, row.event, row.at, row.properties).where(
+        col(row.visitor_id).in_([lead.id for lead in leads]),
+        col(row.event).in_(scorer.event_names),
+        col(row.at) >= at - scorer.horizon,
+        col(row.at) <= at,
+    )
+    done: dict[UUID, list[Engagement]] = defaultdict(list)
+    for visitor_id, message_id, event, when, properties in await session.exec(query):
+        done[visitor_id].append(Engagement(message_id, event, when, properties))
+    return done
+
+
+def _score(
+    lead: Lead, agreement: Agreement, scorer: Scorer, done: list[Engagement], at: datetime
+) -> list[dict[str, Any]]:
+    since = lead.cycle_since if lead.cycle > 1 else None
+    found = scorer.assess(
+        lead.profile, done, at=at, since=since, bant=lead.bant, invalid=lead.issues
+    )
+    before = lead.fit
+    lead.score, lead.fit, lead.behaviour = found.score, found.fit, found.behaviour
+    lead.persona, lead.assessed_at = found.persona, at
+    evidence = {fired.id: fired for fired in found.moments}
+    rows = []
+    for moment in moments_of(lead, found, fit_changed=found.fit != before, at=at):
+        source = evidence.get(moment.cause)
+        rows.append(
+            {
+                "id": uuid7(),
+                "lead_id": lead.id,
+                "key": moment.key,
+                "body": moment.model_dump(mode="json", exclude_defaults=True),
+                "evidence": source.evidence if source else [],
+                "topic": source.topic if source else None,
+            }
+        )
+    return rows
+
+
+def moments_of(lead: Lead, found: Assessment, *, fit_changed: bool, at: datetime) -> list[Moment]:
+    """Return every moment that holds for the lead now; those told before are known by their key.
+
+    The hand-over to sales has a key of its own, once a cycle: a moment that comes while must-have data is
+    missing hands the lead over when the data is complete.
+    """
+    if lead.stage is Stage.WON:
+        return []
+    cycle = lead.cycle
+
+    def moment(what: str, cause: str, when: datetime, **does: Any) -> Moment:
+        return Moment(key=f"{cycle}:{what}", cause=cause, at=when, cycle=cycle, **does)
+
+    if found.ruled_out and lead.stage in (Stage.INQUIRY, Stage.NURTURE):
+        rule, reason = found.ruled_out
+        return [moment("ruled_out", rule, at, ruled_out=Reason(reason))]
+    told = [
+        moment(
+            fired.key,
+            fired.id,
+            fired.at,
+            enroll=fired.enroll,
+            accelerate=fired.accelerate,
+            account_stirred=fired.alert_account_owner,
+        )
+        for fired in found.moments
+        if fired.enroll or fired.accelerate or fired.alert_account_owner
+    ]
+    ready = _readiness(lead, found, at, moment)
+    if lead.stage is Stage.INQUIRY and not ready:
+        told.insert(0, moment("arrival", "arrival", at, prequalified=True))
+    if lead.stage is Stage.DISQUALIFIED and lead.state and fit_changed and not found.ruled_out:
+        if LeadState.model_validate(lead.state).awaits_other_profile:
+            told.insert(0, moment("profile_changed", "profile_changed", at, reopened=True))
+    return ready + told
+
+
+def _readiness(lead: Lead, found: Assessment, at: datetime, moment: Any) -> list[Moment]:
+    if found.missing or lead.stage not in (Stage.INQUIRY, Stage.NURTURE):
+        return []
+    ready = []
+    fired = sorted((fired for fired in found.moments if fired.sales_ready), key=lambda fired: fired.at)
+    requests = [one for one in fired if one.request]
+    if requests:
+        ready.append(
+            moment("request", requests[0].id, requests[0].at, sales_ready=True, request=True)
+        )
+    elif fired:
+        ready.append(moment("sales_ready", fired[0].id, fired[0].at, sales_ready=True))
+    elif found.over_threshold and (lead.cycle == 1 or found.behaviour > 0):
+        ready.append(moment("sales_ready", "threshold", at, sales_ready=True))
+    if lead.state and not ready and not lead.issues:
+        if LeadState.model_validate(lead.state).awaits_repair and _mended_since(lead):
+            ready.append(moment("repaired", "repaired", at, sales_ready=True, request=True))
+    return ready
+
+
+def _mended_since(lead: Lead) -> bool:
+    return lead.profile_at is not None and lead.cycle_since is not None and lead.profile_at > lead.cycle_since
+
+
+async def adopt(make: Sessions, version: int, in_flight: str, now: datetime) -> int:
+    """Bring leads under the agreement `version` just activated, page by page; returns how many.
+
+    Those that no agreement binds yet always; with `rescore` also those that marketing still has. Safe to repeat.
+    """
+    moved, after = 0, UUID(int=0)
+    while True:
+        page = await in_transaction(make, lambda session: _adopt_page(session, version, in_flight, after, now))
+        if not page:
+            return moved
+        moved, after = moved + len(page), page[-1]
+
+
+async def _adopt_page(
+    session: AsyncSession, version: int, in_flight: str, after: UUID, now: datetime
+) -> list[UUID]:
+    concerned = col(Lead.agreement_version).is_(None)
+    if in_flight == "rescore":
+        early = col(Lead.stage).in_([Stage.INQUIRY, Stage.NURTURE])
+        concerned = sa.or_(concerned, early & (col(Lead.agreement_version) != version))
+    query = select(Lead).where(concerned, col(Lead.id) > after).order_by(col(Lead.id)).limit(PAGE)
+    leads = list(await session.exec(query.with_for_update()))
+    for lead in leads:
+        lead.agreement_version = version
+    await assess(session, leads, now)
+    return [lead.id for lead in leads]

@@ -1,0 +1,348 @@
+"""Leads as people create, change, list and read them."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from lifecycle.stages import Stage
+
+from . import agreements
+from .assessment import assess, engagements_of, lock
+from .ingest import learn, resolve
+from .people import Problems, check_profile, normal_email
+from .session import Sessions, in_transaction
+from .tables import Account, Lead, Note, TimelineEntry, User
+from .users import Viewer
+
+SEES_ALL: Final = frozenset({"admin", "ops", "marketing"})
+
+
+class InvalidProfile(Exception):
+    """The profile cannot be taken: `problems` says per field what is wrong with it."""
+
+    def __init__(self, problems: Problems) -> None:
+        super().__init__("; ".join(f"{field} {problem}" for field, problem in problems.items()))
+        self.problems = problems
+
+
+class BadCursor(ValueError):
+    """The cursor is none that a list gave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedLead:
+    """What became of one lead: its id, whether it is new, whether anything changed, what is wrong with it."""
+
+    id: UUID
+    created: bool
+    changed: bool
+    issues: Problems
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list; `next` is the cursor of the following part, or None at the end."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+async def save_lead(
+    make: Sessions, profile: Mapping[str, object], *, at: datetime, external_id: str | None = None
+) -> SavedLead:
+    """Create or update a lead by its e-mail address (or the id another system has for it).
+
+    Raises InvalidProfile, and writes nothing, when any field cannot be taken.
+    """
+    _refuse(check_profile(profile)[1])
+    (saved,) = await save_leads(make, [(external_id, profile)], at)
+    if isinstance(saved, SavedLead):
+        return saved
+    raise InvalidProfile(saved)
+
+
+async def save_leads(
+    make: Sessions, rows: Sequence[tuple[str | None, Mapping[str, object]]], at: datetime
+) -> list[SavedLead | Problems]:
+    """Create or update many leads in one transaction; a row without a usable identity yields its problems.
+
+    Fields that cannot be taken become the lead's `issues`; only a wrong e-mail address refuses the whole row.
+    """
+    return await in_transaction(make, lambda session: _save(session, rows, at))
+
+
+async def _save(
+    session: AsyncSession, rows: Sequence[tuple[str | None, Mapping[str, object]]], at: datetime
+) -> list[SavedLead | Problems]:
+    identities: list[list[str] | Problems] = [_identity(*row) for row in rows]
+    names = {name for names in identities if isinstance(names, list) for name in names}
+    visitors = await resolve(session, names)
+    leads = {lead.id: lead for lead in await lock(session, visitors.values())}
+    saved: list[SavedLead | Problems] = []
+    touched: dict[UUID, Lead] = {}
+    for (_, profile), found in zip(rows, identities, strict=True):
+        if not isinstance(found, list):
+            saved.append(found)
+            continue
+        id_ = next((visitors[name] for name in found if visitors[name] in leads), visitors[found[0]])
+        lead, created = leads.get(id_), False
+        if lead is None:
+            lead, created = Lead(id=id_, cycle_since=at, created_at=at), True
+            leads[id_] = lead
+            session.add(lead)
+        changed = await learn(session, lead, dict(profile), at)
+        if created or changed:
+            lead.updated_at = at
+            touched[id_] = lead
+        saved.append(SavedLead(id_, created, changed and not created, dict(lead.issues)))
+    await session.flush()
+    await assess(session, list(touched.values()), at)
+    return saved
+
+
+def _identity(external_id: str | None, profile: Mapping[str, object]) -> list[str] | Problems:
+    email = profile.get("email")
+    try:
+        names = [normal_email(email)] if email else []
+    except ValueError as error:
+        return {"email": str(error)}
+    names += [external_id] if external_id else []
+    return names or {"email": "is missing: a lead is known by its e-mail address or an id"}
+
+
+async def patch_lead(make: Sessions, lead_id: UUID, profile: Mapping[str, object], at: datetime) -> SavedLead | None:
+    """Change fields of a lead's profile, null removes one; None when there is no such lead.
+
+    Raises InvalidProfile, and writes nothing, when any field cannot be taken.
+    """
+    given = {field: value for field, value in profile.items() if value is not None}
+    absent = [field for field, value in profile.items() if value is None]
+    _refuse(check_profile(given)[1])
+
+    async def work(session: AsyncSession) -> SavedLead | None:
+        if given.get("email"):
+            await resolve(session, {normal_email(given["email"])})
+        leads = await lock(session, [lead_id])
+        if not leads:
+            return None
+        changed = await learn(session, leads[0], given, at, absent=absent)
+        if given.get("email") and leads[0].email != normal_email(given["email"]):
+            raise InvalidProfile({"email": "belongs to another lead"})
+        if changed:
+            leads[0].updated_at = at
+            await session.flush()
+            await assess(session, leads, at)
+        return SavedLead(lead_id, created=False, changed=changed, issues=dict(leads[0].issues))
+
+    return await in_transaction(make, work)
+
+
+def _refuse(problems: Problems) -> None:
+    if problems:
+        raise InvalidProfile(problems)
+
+
+_Owner = aliased(User)
+_READ = (
+    select(Lead, col(_Owner.email), col(Account.name))
+    .outerjoin(_Owner, col(_Owner.id) == col(Lead.owner_id))
+    .outerjoin(Account, col(Account.id) == col(Lead.account_id))
+)
+
+
+def _visible(viewer: Viewer) -> Any:
+    """The leads that `viewer` may see: a rep own ones, a manager the team's and those nobody has yet."""
+    if viewer.role in SEES_ALL:
+        return sa.true()
+    if viewer.role == "manager":
+        unowned = col(Lead.owner_id).is_(None) & (col(Lead.stage) == Stage.MQL)
+        return col(Lead.owner_id).in_([*viewer.team, viewer.id]) | unowned
+    return col(Lead.owner_id) == viewer.id
+
+
+async def lead_json(session: AsyncSession, lead_id: UUID, viewer: Viewer) -> dict[str, Any] | None:
+    """Return one lead as the API shows it, or None when it is not there or not for `viewer` to see."""
+    row = (await session.exec(_READ.where(col(Lead.id) == lead_id, _visible(viewer)))).first()
+    return _as_json(*row) if row else None
+
+
+async def list_leads(
+    session: AsyncSession,
+    *,
+    viewer: Viewer,
+    stage: str | None = None,
+    owner: str | None = None,
+    account: UUID | None = None,
+    q: str | None = None,
+    sla: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+    now: datetime | None = None,
+) -> Page:
+    """List the leads that `viewer` may see, newest first, or by what is due first when `sla` is asked for.
+
+    `owner` is an e-mail address or `none`; `sla` is `due` (a clock runs) or `overdue`. Raises BadCursor.
+    """
+    now = now or datetime.now(UTC)
+    query = _READ.where(_visible(viewer))
+    if stage:
+        query = query.where(col(Lead.stage) == stage)
+    if owner:
+        query = query.where(col(Lead.owner_id).is_(None) if owner == "none" else col(_Owner.email) == owner.lower())
+    if account:
+        query = query.where(col(Lead.account_id) == account)
+    if q:
+        like = "%" + q.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        fields = [col(Lead.profile)[name].astext for name in ("name", "email", "company")]
+        query = query.where(sa.or_(*(sa.func.lower(field).like(like) for field in fields)))
+    if sla:
+        query = query.where(col(Lead.sla_due_at).is_not(None))
+        if sla == "overdue":
+            query = query.where(col(Lead.sla_due_at) < now)
+        keys: list[Any] = [col(Lead.sla_due_at), col(Lead.id)]
+        if cursor:
+            due, id_ = _open(cursor, 2)
+            after = (sa.literal(_time(due)), sa.literal(_id(id_)))
+            query = query.where(sa.tuple_(*keys) > sa.tuple_(*after))
+        query = query.order_by(*keys)
+    else:
+        if cursor:
+            (id_,) = _open(cursor, 1)
+            query = query.where(col(Lead.id) < _id(id_))
+        query = query.order_by(col(Lead.id).desc())
+    rows = (await session.exec(query.limit(limit + 1))).all()
+    more = rows[limit - 1][0] if len(rows) > limit else None
+    at = [more.sla_due_at.isoformat()] if more and sla and more.sla_due_at else []
+    return Page([_as_json(*row) for row in rows[:limit]], _seal([*at, str(more.id)]) if more else None)
+
+
+def _as_json(lead: Lead, owner: str | None, account: str | None) -> dict[str, Any]:
+    sla = lead.sla_due_at and {
+        "kind": lead.sla_kind,
+        "due_at": lead.sla_due_at,
+        "overdue": lead.sla_due_at < datetime.now(UTC),
+    }
+    return {
+        "id": str(lead.id),
+        "stage": lead.stage,
+        "cycle": lead.cycle,
+        "version": lead.version,
+        "owner": owner,
+        "account": {"id": str(lead.account_id), "name": account} if lead.account_id else None,
+        "score": lead.score,
+        "fit": lead.fit,
+        "behaviour": lead.behaviour,
+        "agreement_version": lead.agreement_version,
+        "track": lead.track,
+        "sla": sla,
+        "persona": lead.persona,
+        "profile": lead.profile,
+        "issues": lead.issues,
+        "bant": lead.bant,
+        "created_at": lead.created_at,
+        "updated_at": lead.updated_at,
+    }
+
+
+async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cursor: str | None = None) -> Page:
+    """Return what happened to a lead, newest first: moves, decisions, clocks, refusals. Raises BadCursor."""
+    by = sa.func.coalesce(col(User.email), col(TimelineEntry.by))
+    query = (
+        select(TimelineEntry, by, Note)
+        .outerjoin(User, sa.cast(col(User.id), sa.String) == col(TimelineEntry.by))
+        .outerjoin(Note, sa.cast(col(Note.id), sa.String) == col(TimelineEntry.data)["note"].astext)
+        .where(TimelineEntry.lead_id == lead_id)
+        .order_by(col(TimelineEntry.at).desc(), col(TimelineEntry.id).desc())
+    )
+    if cursor:
+        at, id_ = _open(cursor, 2)
+        after = sa.tuple_(sa.literal(_time(at)), sa.literal(_id(id_)))
+        query = query.where(sa.tuple_(col(TimelineEntry.at), col(TimelineEntry.id)) < after)
+    rows = (await session.exec(query.limit(limit + 1))).all()
+    last = rows[limit - 1][0] if len(rows) > limit else None
+    items = [
+        {
+            "id": str(entry.id),
+            "version": entry.version,
+            "kind": entry.kind,
+            "at": entry.at,
+            "by": who,
+            **{key: value for key, value in entry.data.items() if key not in ("note", "by")},
+            "note": note.body if note else None,
+        }
+        for entry, who, note in rows[:limit]
+    ]
+    return Page(items, _seal([last.at.isoformat(), str(last.id)]) if last else None)
+
+
+async def why(session: AsyncSession, lead_id: UUID, at: datetime) -> list[dict[str, Any]]:
+    """Return each criterion of the lead's agreement with its points, evidence and what is missing, as of `at`."""
+    lead = await session.get(Lead, lead_id)
+    if lead is None or lead.agreement_version is None:
+        return []
+    _, scorer = await agreements.load(session, lead.agreement_version)
+    done = (await engagements_of(session, [lead], scorer, at))[lead.id]
+    since = lead.cycle_since if lead.cycle > 1 else None
+    found = scorer.why(lead.profile, done, at=at, since=since, bant=lead.bant, invalid=lead.issues)
+    return [finding.model_dump(mode="json") for finding in found]
+
+
+async def find_lead(session: AsyncSession, lead_id: UUID) -> Lead | None:
+    """Return the lead's row, or None."""
+    return await session.get(Lead, lead_id)
+
+
+async def add_note(make: Sessions, lead_id: UUID, by: UUID, body: dict[str, Any], at: datetime) -> str:
+    """Keep a person's words about a lead; returns the id that histories may carry."""
+    async with make() as session, session.begin():
+        note = Note(lead_id=lead_id, by=by, body=body, at=at)
+        session.add(note)
+    return str(note.id)
+
+
+async def drop_note(make: Sessions, note_id: str) -> None:
+    """Forget a note whose decision was refused."""
+    async with make() as session, session.begin():
+        await session.exec(sa.delete(Note).where(col(Note.id) == UUID(note_id)))
+
+
+def _seal(keys: list[str]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(keys)).decode().rstrip("=")
+
+
+def _open(cursor: str, parts: int) -> list[str]:
+    try:
+        keys = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        raise BadCursor(cursor) from None
+    if not isinstance(keys, list) or len(keys) != parts or not all(isinstance(key, str) for key in keys):
+        raise BadCursor(cursor)
+    return keys
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise BadCursor(text) from None
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadCursor(text) from None
+    if at.tzinfo is None:
+        raise BadCursor(text)
+    return at
+
+

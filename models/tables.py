@@ -1,0 +1,260 @@
+"""The database's tables: what happened, as PostgreSQL keeps it.
+
+Times are aware UTC. Temporal owns where a lead stands; `leads` holds the projection of it that lists and
+reports read, with the workflow's whole state beside it, so that every lead can be put back on an empty Temporal.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+from uuid_utils.compat import uuid7
+
+from lifecycle.stages import Stage
+
+_Time = sa.DateTime(timezone=True)
+
+
+def _now() -> sa.sql.elements.TextClause:
+    return sa.text("now()")
+
+
+class User(SQLModel, table=True):
+    """A person who uses Baton; `role` is one of rep, manager, marketing, ops, admin."""
+
+    __tablename__ = "users"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    email: str = Field(unique=True)
+    name: str
+    role: str
+    password_hash: str
+    active: bool = True
+    capacity: int = 1
+    manager_id: UUID | None = Field(default=None, foreign_key="users.id")
+    assigned_at: datetime | None = Field(default=None, sa_type=_Time)
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class Token(SQLModel, table=True):
+    """An API token; only its SHA-256 is kept, the token itself is shown once."""
+
+    __tablename__ = "tokens"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id", index=True)
+    digest: bytes = Field(unique=True)
+    label: str = ""
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+    revoked_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """The answer that was given to one POST; who repeats it gets the same answer."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: UUID = Field(primary_key=True)
+    route: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: bytes
+    status: int | None = None
+    body: bytes | None = None
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class AgreementVersion(SQLModel, table=True):
+    """One version of the agreement. `status`: draft, signed (by both), active, superseded."""
+
+    __tablename__ = "agreements"
+
+    version: int = Field(primary_key=True)
+    name: str
+    source: str
+    body: dict[str, Any] = Field(sa_type=JSONB)
+    status: str = "draft"
+    in_flight: str | None = None
+    author_id: UUID | None = Field(default=None, foreign_key="users.id")
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+    activated_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class Signature(SQLModel, table=True):
+    """One side's signature of one version: at most one a side, and nobody signs both."""
+
+    __tablename__ = "signatures"
+    __table_args__ = (sa.UniqueConstraint("version", "user_id", name="nobody_signs_both_sides"),)
+
+    version: int = Field(primary_key=True, foreign_key="agreements.version")
+    side: str = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class Account(SQLModel, table=True):
+    """A company; leads belong to it by the domain of their e-mail address."""
+
+    __tablename__ = "accounts"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    name: str
+    key_account: bool = False
+    owner_id: UUID | None = Field(default=None, foreign_key="users.id")
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class AccountDomain(SQLModel, table=True):
+    """A registrable domain and the one account that it belongs to."""
+
+    __tablename__ = "account_domains"
+
+    domain: str = Field(primary_key=True)
+    account_id: UUID = Field(foreign_key="accounts.id", index=True)
+
+
+class Lead(SQLModel, table=True):
+    """One lead: its profile and score (ingest writes them) and its standing (the workflow's projection).
+
+    `version` is the workflow's; 0 means that the workflow has not spoken yet. `issues` says per field what is
+    wrong with the profile; engagements before `cycle_since` are spent and score no more.
+    """
+
+    __tablename__ = "leads"
+    __table_args__ = (
+        sa.Index("leads_by_owner", "owner_id", "sla_due_at"),
+        sa.Index("leads_by_stage", "stage", "id"),
+    )
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    email: str | None = Field(default=None, unique=True)
+    profile: dict[str, Any] = Field(default_factory=dict, sa_type=JSONB)
+    issues: dict[str, str] = Field(default_factory=dict, sa_type=JSONB)
+    account_id: UUID | None = Field(default=None, foreign_key="accounts.id", index=True)
+    persona: str | None = None
+    score: int = 0
+    fit: int = 0
+    behaviour: int = 0
+    agreement_version: int | None = Field(default=None, foreign_key="agreements.version")
+    profile_at: datetime | None = Field(default=None, sa_type=_Time)
+    assessed_at: datetime | None = Field(default=None, sa_type=_Time)
+
+    stage: Stage = Field(default=Stage.INQUIRY, sa_type=sa.String)
+    cycle: int = 1
+    cycle_since: datetime | None = Field(default=None, sa_type=_Time)
+    version: int = 0
+    owner_id: UUID | None = Field(default=None, foreign_key="users.id")
+    track: str | None = None
+    sla_kind: str | None = None
+    sla_due_at: datetime | None = Field(default=None, sa_type=_Time)
+    sla_breached_at: datetime | None = Field(default=None, sa_type=_Time)
+    bant: dict[str, bool] = Field(default_factory=dict, sa_type=JSONB)
+    state: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+    updated_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class Identity(SQLModel, table=True):
+    """A name by which a source knows someone: a user id, an anonymous id, an e-mail address (in lower case).
+
+    `visitor_id` is the id of the lead, once the visitor has become one.
+    """
+
+    __tablename__ = "identities"
+
+    value: str = Field(primary_key=True)
+    visitor_id: UUID = Field(index=True)
+
+
+class Engagement(SQLModel, table=True):
+    """One thing a visitor did; append-only. `visitor_id` is the lead's id, once the visitor is known."""
+
+    __tablename__ = "engagements"
+    __table_args__ = (sa.Index("engagements_of_visitor", "visitor_id", "at"),)
+
+    message_id: str = Field(primary_key=True)
+    visitor_id: UUID
+    event: str
+    at: datetime = Field(sa_type=_Time)
+    received_at: datetime = Field(sa_type=_Time)
+    properties: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class Quarantined(SQLModel, table=True):
+    """A message that could not be taken, whole, with the field and the reason."""
+
+    __tablename__ = "quarantine"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    received_at: datetime = Field(sa_type=_Time)
+    message_id: str | None = Field(default=None, index=True)
+    field: str
+    reason: str
+    payload: bytes
+
+
+class OutboxMoment(SQLModel, table=True):
+    """A moment that fired, written with the scores that fired it; delivered to the workflow afterwards."""
+
+    __tablename__ = "moments"
+    __table_args__ = (
+        sa.UniqueConstraint("lead_id", "key"),
+        sa.Index("moments_to_deliver", "id", postgresql_where=sa.text("delivered_at IS NULL")),
+    )
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    lead_id: UUID = Field(foreign_key="leads.id")
+    key: str
+    body: dict[str, Any] = Field(sa_type=JSONB)
+    evidence: list[str] = Field(default_factory=list, sa_type=JSONB)
+    topic: str | None = None
+    created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+    delivered_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class TimelineEntry(SQLModel, table=True):
+    """One thing that happened to a lead. A move has the version it led to; what was refused has none."""
+
+    __tablename__ = "timeline"
+    __table_args__ = (
+        sa.Index(
+            "timeline_moves", "lead_id", "version", unique=True, postgresql_where=sa.text("version IS NOT NULL")
+        ),
+        sa.Index("timeline_of_lead", "lead_id", "at"),
+    )
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    lead_id: UUID = Field(foreign_key="leads.id")
+    version: int | None = None
+    kind: str
+    at: datetime = Field(sa_type=_Time)
+    by: str
+    data: dict[str, Any] = Field(sa_type=JSONB)
+    plan: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+
+
+class Note(SQLModel, table=True):
+    """Words of a person about a lead; histories carry only its id."""
+
+    __tablename__ = "notes"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    lead_id: UUID = Field(foreign_key="leads.id", index=True)
+    by: UUID = Field(foreign_key="users.id")
+    at: datetime = Field(sa_type=_Time)
+    body: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class EffectEntry(SQLModel, table=True):
+    """The ledger: one row for each thing that the outside may notice, so that nothing happens twice."""
+
+    __tablename__ = "effects"
+
+    key: str = Field(primary_key=True)
+    lead_id: UUID = Field(foreign_key="leads.id", index=True)
+    kind: str
+    recipient_id: UUID | None = Field(default=None, foreign_key="users.id", index=True)
+    data: dict[str, Any] = Field(sa_type=JSONB)
+    at: datetime = Field(sa_type=_Time)

@@ -1,0 +1,91 @@
+"""What all tests share: one real PostgreSQL and one real Temporal server for the whole run."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from serve import migrate
+from serve.embedded import SEARCH_ATTRIBUTES, EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def short_dir() -> Iterator[Path]:
+    """A directory for servers: its path is short enough for a socket, and goes away at the end."""
+    path = Path(tempfile.mkdtemp(prefix="baton-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(short_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """The run's PostgreSQL."""
+    server = EmbeddedPostgres(short_dir).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: EmbeddedPostgres) -> str:
+    """The URL of the run's database, with every table in it."""
+    migrate.upgrade(postgres.url)
+    return postgres.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def temporal() -> AsyncIterator[WorkflowEnvironment]:
+    """The run's Temporal server, in memory; `temporal.client` speaks pydantic."""
+    async with await WorkflowEnvironment.start_local(
+        data_converter=pydantic_data_converter,
+        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
+        dev_server_extra_args=[
+            "--dynamic-config-value",
+            "frontend.enableServerVersionCheck=false",
+            *(
+                word
+                for name, kind in SEARCH_ATTRIBUTES.items()
+                for word in ("--search-attribute", f"{name}={kind}")
+            ),
+        ],
+        dev_server_log_level="error",
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], list[int]]:
+    """Find ports that nothing listens on."""
+
+    def find(count: int) -> list[int]:
+        with ExitStack() as held:
+            sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            return [each.getsockname()[1] for each in sockets]
+
+    return find
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave without the interpreter's farewell, which the Temporal SDK's threads abort now and then."""
+    status = getattr(config, "_baton_status", None)
+    if status is not None and "temporalio" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember how the run ended."""
+    session.config._baton_status = int(exitstatus)  # type: ignore[attr-defined]
