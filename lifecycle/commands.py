@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .lead import Attempt, Fact, LeadState, NotPossible
+from .lead import Attempt, Fact, LeadState, NotPossible, require_rule
 from .reasons import Bant, Channel, Outcome, Reason, Verdict
-from .stages import Event, rule_for
+from .stages import Event, Stage, rule_for
 
 
 class _Command(BaseModel):
@@ -17,6 +17,8 @@ class _Command(BaseModel):
     """User id of who decides."""
     note: str | None = None
     """Id of the note that holds the words; words are personal and stay out of histories."""
+    seen: Stage | None = None
+    """The stage that the person saw the lead in; a lead that has moved on since is not theirs to decide on."""
 
     def event(self, lead: LeadState, at: datetime) -> Event:
         """Name what happens; raises NotPossible, with what is missing, when it may not yet."""
@@ -177,6 +179,18 @@ Command = Annotated[
     Accept | Reject | LogAttempt | Qualify | Return | Close | Assign | Enroll | Unenroll | Reopen,
     Field(discriminator="do"),
 ]
+
+
+def name(command: Command, lead: LeadState, at: datetime) -> tuple[Event, Fact]:
+    """Return what `command` makes happen to `lead` at `at`.
+
+    Raises NotPossible when the lead has moved on, when something is missing, or when the table has no row for it.
+    """
+    if command.seen not in (None, lead.stage):
+        raise NotPossible(f"The lead has moved on to {lead.stage.upper()}.", decided=lead.decided)
+    event = command.event(lead, at)
+    require_rule(lead, event)
+    return event, command.fact(lead, at)
 
 
 def _refuse_if(detail: str, missing: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .agreement import Agreement, RecyclePath
 from .reasons import Channel, Outcome, Reason
-from .stages import CLOCKS, OVERDUE, TERMINAL, WITH_SALES, ClockKind, Effect, Event, Stage, rule_for
+from .stages import CLOCKS, OVERDUE, TERMINAL, WITH_SALES, ClockKind, Effect, Event, Rule, Stage, rule_for
 
 SEEN_MOMENTS: Final = 256
 KEPT_ANSWERS: Final = 64
@@ -314,10 +314,7 @@ def advance(lead: LeadState, event: Event, at: datetime, fact: Fact | None = Non
     Raises NotPossible when the table has no row for it.
     """
     fact = fact or Fact()
-    rule = rule_for(lead.stage, event)
-    if rule is None:
-        words = f"A lead in {lead.stage.upper()} cannot be {event.replace('_', ' ')}."
-        raise NotPossible(words, decided=lead.decided)
+    rule = require_rule(lead, event)
     change: dict[str, object] = {"stage": rule.target, "version": lead.version + 1}
     if fact.by != BATON:
         change["decided"] = Decided(event=event, by=fact.by, at=at)
@@ -390,3 +387,11 @@ def clocks_to_start(move: Move) -> tuple[ClockKind, ...]:
     """Return the clocks that begin to run with `move`: those of a stage just entered."""
     return CLOCKS.get(move.target, ()) if move.target is not move.source else ()
 
+
+def require_rule(lead: LeadState, event: Event) -> Rule:
+    """Return the table's row for `event`; raises NotPossible, which says who moved the lead last."""
+    rule = rule_for(lead.stage, event)
+    if rule is None:
+        words = f"A lead in {lead.stage.upper()} cannot be {event.replace('_', ' ')}."
+        raise NotPossible(words, decided=lead.decided)
+    return rule

@@ -145,6 +145,7 @@ class EmbeddedPostgres(_Alone):
             stop_signal=signal.SIGINT,  # "fast": ends sessions, keeps what was committed
             stop_within=1.5,
             orphan_signal=signal.SIGINT,
+            quiet=True,
         )
 
     def prepare(self) -> None:
@@ -316,6 +317,7 @@ class EmbeddedTemporal(_Alone):
             prepare=self.prepare,
             ready=self._is_up,
             stop_within=2.0,
+            quiet=True,
         )
 
     def prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""What the parts print: to the console with the part's name, and to a file per part, rotated by size."""
+"""What the parts print: to a file per part, rotated by size, and to the console with the part's name."""
 
 import asyncio
 import logging
@@ -17,20 +17,23 @@ _LINE_BYTES: Final = 32_768  # a longer line is cut into several, so that no par
 class PartLog:
     """The log of one part; keeps its last lines for the sentence that is said when it fails."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, *, quiet: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / f"{name}.log"
         self.last: deque[str] = deque(maxlen=30)
         self._name = name
+        self._quiet = quiet
         self._file = RotatingFileHandler(
             self.path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors="replace"
         )
 
     def line(self, text: str) -> None:
-        """Write one line to the file and the console."""
+        """Write one line to the file and, unless quiet, to the console."""
         if text.strip():
             self.last.append(text)
         self._file.emit(logging.LogRecord(self._name, logging.INFO, "", 0, text, None, None))
+        if self._quiet:
+            return
         with suppress(OSError, ValueError):  # a closed console must not stop the server
             sys.stdout.write(f"{self._name:<8} | {text}\n")
             sys.stdout.flush()

@@ -59,6 +59,8 @@ class Part:
     """Seconds from the stop signal to SIGKILL."""
     orphan_signal: signal.Signals = signal.SIGKILL
     """What the kernel sends it when the supervisor is killed."""
+    quiet: bool = False
+    """Whether its output goes to its log file alone, not to the console too."""
 
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments that `subprocess.Popen` and asyncio's counterpart start it with."""

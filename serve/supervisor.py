@@ -6,6 +6,7 @@ for which it cannot serve is one sentence that names the setting to change.
 
 import asyncio
 import http.client
+import os
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ _STOP_SECONDS: Final = 9.0  # all parts together; ten are promised
 
 def run(settings: Settings, *, then: Then | None = None) -> int:
     """Serve until a signal stops it; return the exit code. `then` is called once everything is up."""
+    os.umask(0o077)  # data, logs and keys are their owner's alone
     return asyncio.run(serve(settings, then=then))
 
 
@@ -86,7 +88,7 @@ def resolved(settings: Settings) -> Settings:
 
 def plan(settings: Settings, whole: Settings) -> list[Part]:
     """Return the parts in the order in which they start; `whole` is what `resolved` made of the settings."""
-    environment = whole.environment()
+    environment = whole.environment() | {"PYTHONUNBUFFERED": "1"}
     python = (
         sys.executable,
         "-P",
@@ -179,7 +181,7 @@ class _Keeper:
 
     def __init__(self, part: Part, held: DataDir, house_log: PartLog) -> None:
         self.part = part
-        self.log = PartLog(part.name, held.path / "logs")
+        self.log = PartLog(part.name, held.path / "logs", quiet=part.quiet)
         self._held = held
         self._house_log = house_log
         self._process: asyncio.subprocess.Process | None = None

@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.contracts import LEAD_GONE, NOTE_REFUSED, SETTLE, Refused, Settlement
-    from lifecycle.commands import Command
+    from lifecycle.commands import Command, name
     from lifecycle.lead import (
         Answer,
         Deadline,
@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
         advance,
     )
     from lifecycle.moments import events_of
-    from lifecycle.stages import Event, Stage, rule_for
+    from lifecycle.stages import Event, Stage
 
     from . import names
 
@@ -100,7 +100,7 @@ class LeadWorkflow:
         if _update_id() in self._lead.answers:
             return
         try:
-            _named(self._lead, command, workflow.now())
+            name(command, self._lead, workflow.now())
         except NotPossible as refused:
             raise _failure(refused.refusal) from None
 
@@ -152,7 +152,7 @@ class LeadWorkflow:
     async def _settle_request(self, request: Request) -> None:
         at = workflow.now()
         try:
-            event, fact = _named(self._lead, request.command, at)
+            event, fact = name(request.command, self._lead, at)
         except NotPossible as refused:
             request.answer = Answer(refusal=refused.refusal)
             if request.update_id is None:
@@ -198,7 +198,7 @@ class LeadWorkflow:
             "agreement": lead.terms.version if lead.terms else None,
             "sla_due": sla.due_at if sla else None,
         }
-        changes = [_attribute(name, now[name]) for name in now if now[name] != self._shown.get(name)]
+        changes = [_attribute(key, now[key]) for key in now if now[key] != self._shown.get(key)]
         self._shown = now
         if changes:
             workflow.upsert_search_attributes(changes)
@@ -223,8 +223,8 @@ _KEYS: Final = {
 }
 
 
-def _attribute(name: str, value: Any) -> SearchAttributeUpdate[Any]:
-    key: Any = _KEYS[name]
+def _attribute(shown: str, value: Any) -> SearchAttributeUpdate[Any]:
+    key: Any = _KEYS[shown]
     update: SearchAttributeUpdate[Any] = key.value_unset() if value is None else key.value_set(value)
     return update
 
@@ -237,14 +237,6 @@ def _details(lead: LeadState) -> str:
         f"next by itself: {waits.event} at {waits.at:%Y-%m-%d %H:%M} UTC" if waits else "waits to hear of the lead",
     )
     return "\n\n".join(lines)
-
-
-def _named(lead: LeadState, command: Command, at: datetime) -> tuple[Event, Fact]:
-    """Name what a command makes happen; raises NotPossible when it may not, or the table has no row for it."""
-    event = command.event(lead, at)
-    if rule_for(lead.stage, event) is None:
-        advance(lead, event, at)
-    return event, command.fact(lead, at)
 
 
 def _update_id() -> str:

@@ -15,6 +15,7 @@ from lifecycle.commands import (
     Reopen,
     Return,
     Unenroll,
+    name,
 )
 from lifecycle.lead import NotPossible
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
@@ -103,3 +104,11 @@ def test_only_a_lead_on_a_track_leaves_one() -> None:
     assert Unenroll(by="u").event(a_lead(Stage.NURTURE, track="welcome"), T0) is Event.UNENROLLED
     with pytest.raises(NotPossible, match="no track"):
         Unenroll(by="u").event(a_lead(Stage.NURTURE), T0)
+
+
+def test_whoever_saw_the_lead_elsewhere_is_too_late() -> None:
+    with pytest.raises(NotPossible, match="moved on to SAL"):
+        name(Reject(by="u", seen=Stage.MQL, reason=Reason.NO_BANT), a_lead(Stage.SAL), T0)
+    assert name(Accept(by="u", seen=Stage.MQL), a_lead(Stage.MQL), T0)[0] is Event.ACCEPTED
+    with pytest.raises(NotPossible, match="cannot be accepted"):
+        name(Accept(by="u"), a_lead(Stage.SAL), T0)

@@ -40,7 +40,7 @@ def test_a_lead_changes_stage_exactly_where_both_sides_agreed() -> None:
     assert moving == AGREED
 
 
-@pytest.mark.parametrize(("stage", "event"), product(Stage, Event))
+@pytest.mark.parametrize(("stage", "event"), list(product(Stage, Event)))
 def test_every_event_in_every_stage_either_has_one_row_or_is_refused(stage: Stage, event: Event) -> None:
     rows = [rule for rule in RULES if (rule.source, rule.event) == (stage, event)]
     assert len(rows) <= 1

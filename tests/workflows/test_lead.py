@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -51,7 +52,7 @@ async def test_an_arrival_is_nurtured_on_the_default_track(relay: Relay) -> None
 
 
 async def test_a_whole_life_costs_at_most_sixty_events_and_names_nobody(
-    relay: Relay, record_property: pytest.RecordProperty
+    relay: Relay, record_property: Callable[[str, object], None]
 ) -> None:
     lead_id = await relay.a_lead(phone="+14155550150")
     await relay.tell(lead_id, Moment(key="1:a", cause="arrival", at=relay.now(), cycle=1, prequalified=True))
@@ -122,7 +123,10 @@ async def test_update_ids_survive_continue_as_new(relay: Relay) -> None:
 async def test_accept_and_reject_raced_two_hundred_times_have_one_winner_each(relay: Relay) -> None:
     async def race() -> None:
         lead_id, owner = await an_mql(relay)
-        rivals = (Accept(by=owner), Reject(by="rival", reason=Reason.NO_BANT))
+        rivals = (
+            Accept(by=owner, seen=Stage.MQL),
+            Reject(by="rival", seen=Stage.MQL, reason=Reason.NO_BANT),
+        )
         done = await asyncio.gather(*(relay.decide(lead_id, one) for one in rivals), return_exceptions=True)
         lost = [answer for answer in done if isinstance(answer, NotPossible)]
         assert len(lost) == 1

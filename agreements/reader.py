@@ -1,0 +1,190 @@
+"""Reading agreement and track files, YAML or JSON: every error names its line, its field and, if near, the right word."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from re import compile
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from lifecycle.agreement import Agreement
+from lifecycle.tracks import Track
+
+MAX_BYTES: Final = 1 << 20
+MAX_DEPTH: Final = 50
+MAX_NODES: Final = 50_000
+T = TypeVar("T")
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a file; lines and columns count from 1, `field` is a dotted path."""
+
+    line: int
+    column: int
+    field: str
+    message: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        near = f', did you mean "{self.suggestion}"?' if self.suggestion else ""
+        where = f", {self.field}" if self.field else ""
+        return f"line {self.line}{where}: {self.message}{near}"
+
+
+class AgreementInvalid(Exception):
+    """A file that cannot be taken; `problems` says all that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def read_agreement(text: str) -> Agreement:
+    """Return the agreement in `text`; raises AgreementInvalid."""
+    return _read(text, TypeAdapter(Agreement))
+
+
+def read_tracks(text: str) -> list[Track]:
+    """Return the tracks in `text`, a list of tracks or one; raises AgreementInvalid."""
+    raw, marks = _parse(text)
+    if isinstance(raw, dict):
+        return [_checked(raw, marks, TypeAdapter(Track))]
+    return _checked(raw, marks, TypeAdapter(list[Track]))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `NO` is Norway, `on` is a word, a date stays text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", compile(r"^(?:true|false|True|False|TRUE|FALSE)$"), list("tTfF"))
+
+
+def _read(text: str, shape: TypeAdapter[T]) -> T:
+    raw, marks = _parse(text)
+    return _checked(raw, marks, shape)
+
+
+def _parse(text: str) -> tuple[Any, Mapping[Path, yaml.Mark]]:
+    if len(text.encode(errors="replace")) > MAX_BYTES:
+        raise AgreementInvalid([Problem(1, 1, "", f"the file is larger than {MAX_BYTES // 1024} KiB")])
+    loader = None
+    try:
+        loader = _Loader(text)
+        _refuse_bombs(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise AgreementInvalid([Problem(1, 1, "", "the file is empty")])
+        marks: dict[Path, yaml.Mark] = {}
+        problems = list(_walk(node, (), marks))
+        if problems:
+            raise AgreementInvalid(problems)
+        return loader.construct_document(node), marks
+    except yaml.MarkedYAMLError as error:
+        raise AgreementInvalid([_unreadable(error)]) from None
+    except yaml.YAMLError as error:
+        raise AgreementInvalid([Problem(1, 1, "", f"is no YAML: {error}")]) from None
+    except (RecursionError, ValueError) as error:
+        raise AgreementInvalid([Problem(1, 1, "", f"cannot be read: {type(error).__name__}")]) from None
+    finally:
+        if loader:
+            loader.dispose()
+
+
+def _refuse_bombs(text: str) -> None:
+    """Aliases and deep nesting cost far more to build than to write; the event stream shows them cheaply."""
+    level = count = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise AgreementInvalid([_at(event.start_mark, "", "aliases are not allowed here")])
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        count += isinstance(event, yaml.NodeEvent)
+        if level > MAX_DEPTH:
+            raise AgreementInvalid([_at(event.start_mark, "", f"nests deeper than {MAX_DEPTH}")])
+        if count > MAX_NODES:
+            raise AgreementInvalid([_at(event.start_mark, "", f"has more than {MAX_NODES} values")])
+
+
+def _walk(node: yaml.Node, path: Path, marks: dict[Path, yaml.Mark]) -> Iterator[Problem]:
+    """Note where each value stands; yield keys that stand twice (YAML would keep the last and say nothing)."""
+    marks.setdefault(path, node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield from _walk(child, (*path, index), marks)
+    elif isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, child in node.value:
+            name = str(key.value)
+            inner = (*path, name)
+            if name in seen:
+                yield _at(key.start_mark, _dotted(inner), "stands twice")
+            seen.add(name)
+            marks[inner] = key.start_mark
+            yield from _walk(child, inner, marks)
+
+
+def _checked(raw: Any, marks: Mapping[Path, yaml.Mark], shape: TypeAdapter[T]) -> T:
+    try:
+        return shape.validate_python(raw)
+    except ValidationError as error:
+        problems = [_problem(one, marks) for one in error.errors(include_url=False)]
+        raise AgreementInvalid(sorted(problems, key=lambda one: (one.line, one.column))) from None
+
+
+def _problem(error: Any, marks: Mapping[Path, yaml.Mark]) -> Problem:
+    path = _in_file(error["loc"], marks)
+    mark = marks.get(path) or marks[()]
+    if error["type"] == "extra_forbidden":
+        unknown = str(error["loc"][-1])
+        # names are matched in lower case: `Profile` is meant to be `profile`
+        near = get_close_matches(unknown.lower(), _KNOWN, n=1, cutoff=0.6)
+        mark = marks.get((*path, unknown), mark)
+        full = path if path and path[-1] == unknown else (*path, unknown)
+        return Problem(mark.line + 1, mark.column + 1, _dotted(full), "unknown field", near[0] if near else None)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        path = (*path, str(error["loc"][-1]))
+        message = "is missing"
+    return Problem(mark.line + 1, mark.column + 1, _dotted(path), message[:1].lower() + message[1:])
+
+
+def _in_file(location: tuple[str | int, ...], marks: Mapping[Path, yaml.Mark]) -> Path:
+    """Drop what is of the models and not of the file: tags of unions, `when` where the file has none."""
+    path: Path = ()
+    for step in location:
+        if (*path, step) in marks:
+            path = (*path, step)
+    return path
+
+
+def _names(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+    for child in model.__subclasses__():
+        if child not in seen:
+            seen.add(child)
+            yield from _names(child, seen)
+
+
+_KNOWN: Final = sorted(set(_names(Agreement.__mro__[1], set())))
+
+
+def _unreadable(error: yaml.MarkedYAMLError) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    words = ", ".join(part for part in (error.context, error.problem) if part)
+    return _at(mark, "", words) if mark else Problem(1, 1, "", words)
+
+
+def _at(mark: yaml.Mark, field: str, message: str) -> Problem:
+    return Problem(mark.line + 1, mark.column + 1, field, message)
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(map(str, path))

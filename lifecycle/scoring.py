@@ -1,0 +1,565 @@
+"""Scoring a lead under one agreement: fit, behaviour, BANT, moments; and why, criterion by criterion.
+
+The result depends only on the set of engagements, never on the order in which they came. Age counts in whole
+days, so that a score can be computed again, and explained. Unknown earns nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fnmatch import translate
+from functools import lru_cache
+from re import IGNORECASE, compile
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from .agreement import Agreement, BehaviourCriterion, EnrollAction, MomentRule
+from .criteria import (
+    All,
+    Answer,
+    Any_,
+    AnyCriterion,
+    Comparison,
+    EventCriterion,
+    FieldCriterion,
+    Kind,
+    Not,
+    Range,
+    Scalar,
+    parts_of,
+    walk,
+)
+from .reasons import Reason
+
+EVIDENCE: Final = 10
+"""Engagements shown at most for one criterion."""
+HALF_LIVES: Final = 10
+"""After so many half-lives a point is worth a thousandth: older engagements are left unread."""
+REQUESTS: Final = frozenset({"form_submitted"})
+"""Events by which a lead asks for contact itself."""
+
+Profile = Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """One thing a lead did; `at` is aware UTC, `properties` are as the source gave them."""
+
+    message_id: str
+    event: str
+    at: datetime
+    properties: Mapping[str, Any]
+
+
+class Evidence(BaseModel):
+    """An engagement that counts for a criterion."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message_id: str
+    at: datetime
+    event: str
+    detail: str | None = None
+
+
+class Finding(BaseModel):
+    """One criterion, what came of it, and what is missing. `worth` is the most that it could earn."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    kind: Kind
+    label: str
+    answer: Answer
+    points: float = 0
+    worth: float = 0
+    evidence: tuple[Evidence, ...] = ()
+    missing: str | None = None
+
+
+class FiredMoment(BaseModel):
+    """A moment that holds; `key` is the same however the engagements were ordered on arrival."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    id: str
+    at: datetime
+    evidence: list[str]
+    topic: str | None
+    sales_ready: bool
+    enroll: str | None
+    accelerate: bool
+    alert_account_owner: bool
+    request: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a lead is worth at one time; points are whole numbers, and thresholds compare these same numbers."""
+
+    score: int
+    fit: int
+    behaviour: int
+    bant: int
+    persona: str | None
+    ruled_out: tuple[str, Reason] | None
+    missing: list[str]
+    moments: list[FiredMoment]
+    over_threshold: bool
+
+
+@dataclass(slots=True)
+class _Facts:
+    """All that is known of one lead, arranged for many questions; engagements are in order of time."""
+
+    profile: Profile
+    at: datetime
+    by_event: dict[str, list[Engagement]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Occurrence:
+    """Enough matching engagements within the window; `value` is what they share, if they must share one."""
+
+    value: str | None
+    engagements: Sequence[Engagement]
+
+    @property
+    def at(self) -> datetime:
+        return self.engagements[-1].at
+
+
+class Scorer:
+    """Assesses leads under one agreement; immutable, and safe to share between tasks.
+
+    `event_names` are the only events worth loading, `horizon` is how far back anything can count.
+    """
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._agreement = agreement
+        events = [part for part in agreement.criteria() if isinstance(part, EventCriterion)]
+        self.event_names = frozenset(part.event for part in events)
+        windows = [part.within_days or 0 for part in events]
+        self.horizon = timedelta(days=max([agreement.behaviour.half_life_days * HALF_LIVES, *windows]))
+
+    def assess(
+        self,
+        profile: Profile,
+        engagements: Iterable[Engagement],
+        *,
+        at: datetime,
+        since: datetime | None = None,
+        bant: Mapping[str, bool] | None = None,
+        invalid: Mapping[str, str] | None = None,
+    ) -> Assessment:
+        """Return the lead's worth as of `at`; engagements before `since` were spent in an earlier cycle.
+
+        `bant` are the answers known so far, `invalid` the fields of the profile that are wrong.
+        """
+        facts, agreement = _facts(profile, engagements, at, since), self._agreement
+        fit = sum(row.points for row in agreement.profile if _answer(row.when, facts) is Answer.MET)
+        behaviour = round(sum(self._earned(row, facts) for row in agreement.behaviour.criteria))
+        known = sum(agreement.bant.points.get(name, 0) for name, met in (bant or {}).items() if met)  # type: ignore[call-overload]
+        score = fit + behaviour + known
+        return Assessment(
+            score=score,
+            fit=fit,
+            behaviour=behaviour,
+            bant=known,
+            persona=next((one.id for one in agreement.personas if _answer(one.match, facts) is Answer.MET), None),
+            ruled_out=next(
+                ((rule.id, rule.reason) for rule in agreement.rule_out if _answer(rule.when, facts) is Answer.MET),
+                None,
+            ),
+            missing=[name for name in agreement.must_have if name not in profile or name in (invalid or {})],
+            moments=[fired for rule in agreement.moments for fired in _fired(rule, facts)],
+            over_threshold=score >= agreement.mql.score and fit >= agreement.mql.fit,
+        )
+
+    def why(
+        self,
+        profile: Profile,
+        engagements: Iterable[Engagement],
+        *,
+        at: datetime,
+        since: datetime | None = None,
+        bant: Mapping[str, bool] | None = None,
+        invalid: Mapping[str, str] | None = None,
+    ) -> list[Finding]:
+        """Explain `assess` of the same arguments, in the order of the agreement's file."""
+        done = list(engagements)
+        facts = _facts(profile, done, at, since)
+        found = self.assess(profile, done, at=at, since=since, bant=bant, invalid=invalid)
+        return [
+            *self._threshold(found),
+            *self._must_have(found, invalid or {}),
+            *self._rule_out(facts),
+            *self._fit(facts),
+            *(self._behaviour(row, facts) for row in self._agreement.behaviour.criteria),
+            *self._bant(bant or {}),
+            *(_moment(rule, facts) for rule in self._agreement.moments),
+        ]
+
+    def _earned(self, row: BehaviourCriterion, facts: _Facts) -> float:
+        newest = _occurrences(row.when, facts)[-row.up_to :]
+        return sum(row.points * self._weight(one.at, facts.at) for one in newest)
+
+    def _weight(self, when: datetime, at: datetime) -> float:
+        days = max(0, (at - when).days)
+        return float(0.5 ** (days / self._agreement.behaviour.half_life_days))
+
+    def _threshold(self, found: Assessment) -> Iterator[Finding]:
+        needed = self._agreement.mql
+        for name, has, needs in (("score", found.score, needed.score), ("fit", found.fit, needed.fit)):
+            met = has >= needs
+            yield Finding(
+                id=f"mql_{name}",
+                kind="threshold",
+                label=f"{name.capitalize()} of at least {needs}",
+                answer=Answer.MET if met else Answer.NOT_MET,
+                points=has,
+                worth=needs,
+                missing=None if met else f"{needs - has} more points of {name}",
+            )
+
+    def _must_have(self, found: Assessment, invalid: Mapping[str, str]) -> Iterator[Finding]:
+        for name in self._agreement.must_have:
+            wrong = f"{name} {invalid[name]}" if name in invalid else f"{name} is not known"
+            yield Finding(
+                id=name,
+                kind="must_have",
+                label=f"{_words(name)} is known and valid",
+                answer=Answer.UNKNOWN if name in found.missing else Answer.MET,
+                missing=wrong if name in found.missing else None,
+            )
+
+    def _rule_out(self, facts: _Facts) -> Iterator[Finding]:
+        for rule in self._agreement.rule_out:
+            answer = _answer(rule.when, facts)
+            yield Finding(
+                id=rule.id,
+                kind="rule_out",
+                label=f"Ruled out ({_words(rule.reason)}) when {describe(rule.when)}",
+                answer=answer,
+                missing=_missing(rule.when, facts) if answer is Answer.UNKNOWN else None,
+            )
+
+    def _fit(self, facts: _Facts) -> Iterator[Finding]:
+        for row in self._agreement.profile:
+            answer = _answer(row.when, facts)
+            met = answer is Answer.MET
+            yield Finding(
+                id=row.id,
+                kind="fit",
+                label=_sentence(describe(row.when)),
+                answer=answer,
+                points=row.points if met else 0,
+                worth=row.points,
+                missing=None if met else _missing(row.when, facts),
+            )
+
+    def _behaviour(self, row: BehaviourCriterion, facts: _Facts) -> Finding:
+        newest = _occurrences(row.when, facts)[-row.up_to :]
+        more = f" (the newest {row.up_to} count)" if row.up_to > 1 else ""
+        return Finding(
+            id=row.id,
+            kind="behaviour",
+            label=_sentence(describe(row.when)) + more,
+            answer=_answer(row.when, facts),
+            points=round(self._earned(row, facts), 1),
+            worth=row.points * row.up_to,
+            evidence=_evidence(engagement for one in newest for engagement in one.engagements),
+            missing=None if newest else _missing(row.when, facts),
+        )
+
+    def _bant(self, known: Mapping[str, bool]) -> Iterator[Finding]:
+        for name, worth in self._agreement.bant.points.items():
+            has = known.get(name)
+            answer = Answer.UNKNOWN if has is None else Answer.MET if has else Answer.NOT_MET
+            yield Finding(
+                id=name,
+                kind="bant",
+                label=f"{_words(name)} is there",
+                answer=answer,
+                points=worth if has else 0,
+                worth=worth,
+                missing=None if has else f"{_words(name).lower()} is {'not known' if has is None else 'missing'}",
+            )
+
+
+def _facts(
+    profile: Profile, engagements: Iterable[Engagement], at: datetime, since: datetime | None
+) -> _Facts:
+    by_event: dict[str, list[Engagement]] = defaultdict(list)
+    for engagement in engagements:
+        if since is None or engagement.at >= since:
+            by_event[engagement.event].append(engagement)
+    for done in by_event.values():
+        done.sort(key=lambda engagement: (engagement.at, engagement.message_id))
+    return _Facts(profile, at, by_event)
+
+
+def _answer(criterion: AnyCriterion, facts: _Facts) -> Answer:
+    """Kleene's three-valued logic: unknown only where what is missing could change the answer."""
+    match criterion:
+        case FieldCriterion():
+            return _compare(criterion, facts.profile.get(criterion.field))
+        case EventCriterion():
+            return _happened(criterion, facts)
+        case Not():
+            return _OPPOSITE[_answer(criterion.not_, facts)]
+        case All():
+            answers = {_answer(part, facts) for part in criterion.all}
+            return next((one for one in (Answer.NOT_MET, Answer.UNKNOWN) if one in answers), Answer.MET)
+        case Any_():
+            answers = {_answer(part, facts) for part in criterion.any}
+            return next((one for one in (Answer.MET, Answer.UNKNOWN) if one in answers), Answer.NOT_MET)
+
+
+_OPPOSITE: Final = {Answer.MET: Answer.NOT_MET, Answer.NOT_MET: Answer.MET, Answer.UNKNOWN: Answer.UNKNOWN}
+
+
+def _compare(test: Comparison, value: Scalar | None) -> Answer:
+    if test.known is not None:
+        return Answer.MET if (value is not None) == test.known else Answer.NOT_MET
+    if value is None:
+        return Answer.UNKNOWN
+    wanted = getattr(test, test.test)
+    return Answer.MET if _TESTS[test.test](value, wanted) else Answer.NOT_MET
+
+
+def _within(value: Any, low: float | None, high: float | None) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+_TESTS: Final[Mapping[str, Any]] = {
+    "in_": lambda value, wanted: _folded(value) in {_folded(one) for one in wanted},
+    "not_in": lambda value, wanted: _folded(value) not in {_folded(one) for one in wanted},
+    "equals": lambda value, wanted: _folded(value) == _folded(wanted),
+    "between": lambda value, wanted: _within(value, *wanted),
+    "at_least": lambda value, wanted: _within(value, wanted, None),
+    "at_most": lambda value, wanted: _within(value, None, wanted),
+    "like": lambda value, wanted: _glob(wanted)(str(value)),
+}
+
+
+def _folded(value: Scalar) -> Any:
+    """Compare texts without regard to case, and never a yes/no with a number."""
+    return (bool, value) if isinstance(value, bool) else value.casefold() if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=4_096)
+def _glob(pattern: str) -> Any:
+    """Return the test for a glob; fnmatch's translation is atomic per `*`, so matching cannot run away."""
+    return compile(translate(pattern), IGNORECASE).match
+
+
+def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
+    """Whether the engagement counts; None when a property that would decide it is not there."""
+    undecided = criterion.same is not None and not isinstance(engagement.properties.get(criterion.same), str | int)
+    for name, wanted in criterion.where.items():
+        value = engagement.properties.get(name)
+        if value is None:
+            undecided = True
+        elif isinstance(wanted, Range):
+            if not _within(value, wanted.at_least, wanted.at_most):
+                return False
+        elif not (_glob(wanted)(str(value)) if isinstance(wanted, str) else _folded(wanted) == value):
+            return False
+    return None if undecided else True
+
+
+def _happened(criterion: EventCriterion, facts: _Facts) -> Answer:
+    if _occurrences(criterion, facts):
+        return Answer.MET
+    possible = [one for one in facts.by_event.get(criterion.event, ()) if _matches(criterion, one) is not False]
+    if len(possible) < criterion.at_least or all(_matches(criterion, one) for one in possible):
+        return Answer.NOT_MET
+    return Answer.UNKNOWN if next(_windows(criterion, possible), None) else Answer.NOT_MET
+
+
+def _occurrences(criterion: EventCriterion, facts: _Facts) -> list[_Occurrence]:
+    """Return how often the criterion was met, oldest first; no engagement counts twice."""
+    done = facts.by_event.get(criterion.event)
+    if not done or len(done) < criterion.at_least:
+        return []
+    matching = [one for one in done if _matches(criterion, one)] if criterion.where or criterion.same else done
+    if criterion.same is None:
+        return [_Occurrence(None, window) for window in _windows(criterion, matching)]
+    by_value: dict[str, list[Engagement]] = defaultdict(list)
+    for one in matching:
+        by_value[str(one.properties[criterion.same])].append(one)
+    found = [
+        _Occurrence(value, window) for value, same in by_value.items() for window in _windows(criterion, same)
+    ]
+    return sorted(found, key=lambda one: (one.at, one.value or ""))
+
+
+def _windows(criterion: EventCriterion, done: Sequence[Engagement]) -> Iterator[Sequence[Engagement]]:
+    """Yield the earliest groups of `at_least` engagements within the window that do not overlap."""
+    size = criterion.at_least
+    longest = None if criterion.within_days is None else timedelta(days=criterion.within_days)
+    start = 0
+    while start + size <= len(done):
+        group = done[start : start + size]
+        if longest is None or group[-1].at - group[0].at <= longest:
+            yield group
+            start += size
+        else:
+            start += 1
+
+
+def _fired(rule: MomentRule, facts: _Facts) -> list[FiredMoment]:
+    """Return the moment once, or once per value where its engagements must share one."""
+    if _answer(rule.when, facts) is not Answer.MET:
+        return []
+    firsts: dict[str | None, _Occurrence] = {}
+    for part in walk(rule.when):
+        if isinstance(part, EventCriterion):
+            for one in _occurrences(part, facts):
+                known = firsts.get(one.value)
+                if known is None or one.at < known.at:
+                    firsts[one.value] = one
+    does = {
+        "sales_ready": "mql" in rule.then,
+        "enroll": next((act.enroll for act in rule.then if isinstance(act, EnrollAction)), None),
+        "accelerate": "accelerate" in rule.then,
+        "alert_account_owner": "alert_account_owner" in rule.then,
+        "request": any(isinstance(part, EventCriterion) and part.event in REQUESTS for part in walk(rule.when)),
+    }
+    return [
+        FiredMoment(
+            key=rule.id if value is None else f"{rule.id}:{value[:200]}",
+            id=rule.id,
+            at=one.at,
+            evidence=[engagement.message_id for engagement in one.engagements[-EVIDENCE:]],
+            topic=value or _topic(one.engagements[-1]),
+            **does,
+        )
+        for value, one in firsts.items()
+    ]
+
+
+def _topic(engagement: Engagement) -> str | None:
+    """What an engagement was about, in the words of its source."""
+    named = (engagement.properties.get(name) for name in ("topic", "asset", "event", "form", "path", "campaign"))
+    return next((str(value)[:200] for value in named if isinstance(value, str) and value), None)
+
+
+def _evidence(engagements: Iterable[Engagement]) -> tuple[Evidence, ...]:
+    newest = sorted(engagements, key=lambda one: (one.at, one.message_id), reverse=True)[:EVIDENCE]
+    return tuple(
+        Evidence(message_id=one.message_id, at=one.at, event=one.event, detail=_topic(one)) for one in newest
+    )
+
+
+def _moment(rule: MomentRule, facts: _Facts) -> Finding:
+    fired = _fired(rule, facts)
+    shown = {message_id for one in fired for message_id in one.evidence}
+    done = [one for engagements in facts.by_event.values() for one in engagements if one.message_id in shown]
+    acts = [f"enroll in {act.enroll}" if isinstance(act, EnrollAction) else _words(act) for act in rule.then]
+    return Finding(
+        id=rule.id,
+        kind="moment",
+        label=f"{_sentence(describe(rule.when))} → {', '.join(acts)}",
+        answer=_answer(rule.when, facts),
+        evidence=_evidence(done),
+        missing=None if fired else _missing(rule.when, facts),
+    )
+
+
+def _missing(criterion: AnyCriterion, facts: _Facts) -> str | None:
+    """Say what would make the criterion hold, as far as that can be said; None when it does."""
+    answer = _answer(criterion, facts)
+    if answer is Answer.MET:
+        return None
+    match criterion:
+        case FieldCriterion():
+            value = facts.profile.get(criterion.field)
+            return f"{criterion.field} is {'not known' if value is None else value}"
+        case EventCriterion():
+            return _still(criterion, facts, answer)
+        case Not():
+            return f"{describe(criterion.not_)} must not hold"
+        case _:
+            parts = [words for part in parts_of(criterion) if (words := _missing(part, facts))]
+            return (" and " if isinstance(criterion, All) else " or ").join(parts)
+
+
+def _still(criterion: EventCriterion, facts: _Facts, answer: Answer) -> str:
+    if answer is Answer.UNKNOWN:
+        needed = [*criterion.where, *([criterion.same] if criterion.same else [])]
+        return f"some engagements do not say their {' or '.join(needed)}"
+    done = [one for one in facts.by_event.get(criterion.event, ()) if _matches(criterion, one)]
+    window = timedelta(days=criterion.within_days) if criterion.within_days else None
+    recent = [one for one in done if window is None or facts.at - one.at <= window]
+    counts: dict[Any, int] = defaultdict(int)
+    for one in recent:
+        counts[one.properties[criterion.same] if criterion.same else None] += 1
+    more = max(1, criterion.at_least - max(counts.values(), default=0))
+    return f"{more} more: {describe(criterion.model_copy(update={'at_least': 1}))}"
+
+
+def describe(criterion: AnyCriterion) -> str:
+    """Return the criterion as a phrase that both sides can read."""
+    match criterion:
+        case FieldCriterion():
+            return f"{_words(criterion.field).lower()} {_wanted(criterion)}"
+        case EventCriterion():
+            times = f" at least {criterion.at_least} times" if criterion.at_least > 1 else ""
+            within = f" within {criterion.within_days:g} days" if criterion.within_days else ""
+            same = f", the same {criterion.same}" if criterion.same else ""
+            where = [f"{name} {_bounds(wanted)}" for name, wanted in criterion.where.items()]
+            about = f" ({', '.join(where)})" if where else ""
+            return f"{_words(criterion.event).lower()}{about}{same}{times}{within}"
+        case Not():
+            return f"not {describe(criterion.not_)}"
+        case _:
+            word = " and " if isinstance(criterion, All) else " or "
+            return word.join(describe(part) for part in parts_of(criterion))
+
+
+def _wanted(test: Comparison) -> str:
+    wanted = getattr(test, test.test)
+    match test.test:
+        case "in_":
+            return f"is {_listed(wanted)}"
+        case "not_in":
+            return f"is not {_listed(wanted)}"
+        case "equals":
+            return f"is {wanted}"
+        case "between":
+            return f"is from {wanted[0]:g} to {wanted[1]:g}"
+        case "at_least":
+            return f"is at least {wanted:g}"
+        case "at_most":
+            return f"is at most {wanted:g}"
+        case "known":
+            return "is known" if wanted else "is not known"
+        case _:
+            return f"is like {wanted}"
+
+
+def _bounds(wanted: Range | Scalar) -> str:
+    if not isinstance(wanted, Range):
+        return str(wanted)
+    low = [f"at least {wanted.at_least:g}"] if wanted.at_least is not None else []
+    high = [f"at most {wanted.at_most:g}"] if wanted.at_most is not None else []
+    return " and ".join(low + high)
+
+
+def _listed(values: Sequence[Scalar]) -> str:
+    return " or ".join(str(value) for value in values)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
