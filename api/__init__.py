@@ -1,1 +1,1 @@
-
+"""The outside of Baton over HTTP: thin routes that parse, call and answer."""

@@ -1,15 +1,30 @@
 """Versions of the agreement: drafts, signatures, which one is in force, and the scorer of each."""
 
+from datetime import datetime
 from functools import lru_cache
+from typing import Any
+from uuid import UUID
 
 import orjson
+import sqlalchemy as sa
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lifecycle.agreement import Agreement
 from lifecycle.scoring import Scorer
 
-from .tables import AgreementVersion
+from .session import Sessions, in_transaction
+from .tables import AgreementVersion, Signature, User
+
+SIDES = ("marketing", "sales")
+
+
+class CannotSign(Exception):
+    """The version cannot be signed or activated now; the sentence says why, `missing` what is needed."""
+
+    def __init__(self, detail: str, missing: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail, self.missing = detail, missing
 
 
 async def active(session: AsyncSession) -> AgreementVersion | None:
@@ -28,3 +43,91 @@ def scorer(body: bytes) -> tuple[Agreement, Scorer]:
     """Return the agreement in `body` (JSON) and its scorer, made once per content."""
     agreement = Agreement.model_validate(orjson.loads(body))
     return agreement, Scorer(agreement)
+
+
+async def add_draft(make: Sessions, agreement: Agreement, source: str, author: UUID | None) -> AgreementVersion:
+    """Keep `agreement`, as its file `source` has it, as the next version; an edit is always a new version."""
+
+    async def work(session: AsyncSession) -> AgreementVersion:
+        await session.exec(sa.text("LOCK TABLE agreements IN SHARE ROW EXCLUSIVE MODE"))  # type: ignore[call-overload]
+        latest = (await session.exec(select(sa.func.max(AgreementVersion.version)))).one() or 0
+        draft = AgreementVersion(
+            version=latest + 1,
+            name=agreement.name,
+            source=source,
+            body=agreement.model_dump(mode="json", by_alias=True, exclude_none=True),
+            author_id=author,
+        )
+        session.add(draft)
+        return draft
+
+    return await in_transaction(make, work)
+
+
+async def sign(make: Sessions, version: int, side: str, user_id: UUID) -> AgreementVersion | None:
+    """Sign for one side; None when there is no such version. Raises CannotSign.
+
+    Nobody signs both sides of one version; once both have signed, the version can be activated.
+    """
+
+    async def work(session: AsyncSession) -> AgreementVersion | None:
+        row = await session.get(AgreementVersion, version, with_for_update=True)
+        if row is None:
+            return None
+        signed = list(await session.exec(select(Signature).where(Signature.version == version)))
+        if row.status not in ("draft", "signed"):
+            raise CannotSign(f"Version {version} is {row.status}; a new version can be signed.")
+        if any(one.side == side for one in signed):
+            raise CannotSign(f"Version {version} has the signature of {side} already.")
+        if any(one.user_id == user_id for one in signed):
+            raise CannotSign("Nobody signs both sides of one version.", (f"a signature of {side} by someone else",))
+        session.add(Signature(version=version, side=side, user_id=user_id))
+        row.status = "signed" if len(signed) + 1 == len(SIDES) else "draft"
+        return row
+
+    return await in_transaction(make, work)
+
+
+async def activate(make: Sessions, version: int, in_flight: str, now: datetime) -> AgreementVersion | None:
+    """Put a version that both sides signed in force; the one before is superseded. Raises CannotSign."""
+
+    async def work(session: AsyncSession) -> AgreementVersion | None:
+        await session.exec(sa.text("LOCK TABLE agreements IN SHARE ROW EXCLUSIVE MODE"))  # type: ignore[call-overload]
+        row = await session.get(AgreementVersion, version)
+        if row is None:
+            return None
+        signed = set(await session.exec(select(Signature.side).where(Signature.version == version)))
+        missing = tuple(f"the signature of {side}" for side in SIDES if side not in signed)
+        if missing:
+            raise CannotSign(f"Version {version} is not signed by both sides.", missing)
+        if row.status == "superseded":
+            raise CannotSign(f"Version {version} was superseded; sign a new version to go back to it.")
+        old = sa.update(AgreementVersion).where(
+            col(AgreementVersion.status) == "active", col(AgreementVersion.version) != version
+        )
+        await session.exec(old.values(status="superseded"))
+        if row.status != "active":
+            row.status, row.in_flight, row.activated_at = "active", in_flight, now
+        return row
+
+    return await in_transaction(make, work)
+
+
+async def agreement_json(session: AsyncSession, row: AgreementVersion) -> dict[str, Any]:
+    """Return a version as the API shows it, signatures by e-mail address."""
+    query = (
+        select(Signature.side, User.email, Signature.at)
+        .join(User, col(User.id) == col(Signature.user_id))
+        .where(Signature.version == row.version)
+    )
+    return {
+        "version": row.version,
+        "name": row.name,
+        "status": row.status,
+        "in_flight": row.in_flight,
+        "signatures": {side: {"by": email, "at": at} for side, email, at in await session.exec(query)},
+        "created_at": row.created_at,
+        "activated_at": row.activated_at,
+        "agreement": row.body,
+        "source": row.source,
+    }

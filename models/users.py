@@ -1,14 +1,103 @@
-"""People who use Baton."""
+"""People who use Baton, and the tokens by which programs act for them."""
 
+import hashlib
+import hmac
+import secrets
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
+
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from .session import Sessions
+from .tables import Token, User
+
+ROLES: Final = ("rep", "manager", "marketing", "ops", "admin")
+_HASHER: Final = PasswordHash((Argon2Hasher(),))
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks: `team` are the ids of a manager's reps."""
+    """Who asks; `team` are the ids of a manager's reps: those given to the manager, and those given to none."""
 
     id: UUID
     email: str
     role: str
     team: frozenset[UUID] = frozenset()
+
+
+class UserExists(Exception):
+    """Somebody has that e-mail address already."""
+
+
+def hash_password(password: str) -> str:
+    """Return the argon2 hash that is kept of a password."""
+    return _HASHER.hash(password)
+
+
+def digest(token: str) -> bytes:
+    """Return what is kept of a token: 256 random bits need no slow hash."""
+    return hashlib.sha256(token.encode(errors="replace")).digest()
+
+
+async def find_user(session: AsyncSession, name: str) -> User | None:
+    """Return the user of that id or e-mail address, or None."""
+    try:
+        return await session.get(User, UUID(name))
+    except ValueError:
+        return (await session.exec(select(User).where(User.email == name.strip().lower()))).first()
+
+
+async def add_user(make: Sessions, email: str, name: str, role: str, password: str | None, capacity: int = 1) -> User:
+    """Add a person; without a password only tokens let them in. Raises UserExists."""
+    async with make() as session, session.begin():
+        if await find_user(session, email):
+            raise UserExists(email)
+        hashed = hash_password(password or secrets.token_urlsafe(32))
+        user = User(email=email.lower(), name=name, role=role, password_hash=hashed, capacity=capacity)
+        session.add(user)
+    return user
+
+
+async def ensure_admin(make: Sessions, email: str, password: str) -> User:
+    """Return the first administrator, made if there is none of that address yet."""
+    async with make() as session:
+        known = await find_user(session, email)
+    if known:
+        return known
+    try:
+        return await add_user(make, email, "Administrator", "admin", password)
+    except UserExists:
+        return await ensure_admin(make, email, password)
+
+
+async def create_token(make: Sessions, user_id: UUID, label: str = "") -> str:
+    """Return a new token of the user; it is shown this once, and only its digest is kept."""
+    token = f"bt_{secrets.token_urlsafe(32)}"
+    async with make() as session, session.begin():
+        session.add(Token(user_id=user_id, digest=digest(token), label=label))
+    return token
+
+
+async def viewer_of(session: AsyncSession, token: str, admin_token: str, admin_email: str) -> Viewer | None:
+    """Return whom the token acts for, or None; a deactivated user's tokens are dead at once."""
+    if admin_token and hmac.compare_digest(token.encode(errors="replace"), admin_token.encode()):
+        user = await find_user(session, admin_email)
+    else:
+        owner = select(User).join(Token, col(Token.user_id) == col(User.id))
+        user = (
+            await session.exec(owner.where(Token.digest == digest(token), col(Token.revoked_at).is_(None)))
+        ).first()
+    if user is None or not user.active:
+        return None
+    return Viewer(user.id, user.email, user.role, await _team(session, user))
+
+
+async def _team(session: AsyncSession, user: User) -> frozenset[UUID]:
+    if user.role != "manager":
+        return frozenset()
+    mine = (col(User.manager_id) == user.id) | col(User.manager_id).is_(None)
+    return frozenset((await session.exec(select(User.id).where(User.role == "rep", mine))).all())

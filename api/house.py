@@ -1,0 +1,41 @@
+"""What the routes share: settings, database, Temporal."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.client import Client
+
+from models import leads
+from models.session import Sessions
+from models.users import Viewer
+from settings import Settings
+
+from .problems import Refused
+
+
+@dataclass(slots=True)
+class House:
+    """One web process's ways to the other parts; `client` connects when it is first needed."""
+
+    settings: Settings
+    engine: AsyncEngine
+    make: Sessions
+    client: Client
+
+
+def house(request: Request) -> House:
+    """Return the house of the app that serves `request`."""
+    found: House = request.app.state.house
+    return found
+
+
+async def seen_lead(home: House, lead_id: UUID, viewer: Viewer) -> dict[str, Any]:
+    """Return the lead if `viewer` may see it; raises Refused (404), the same for absent and hidden leads."""
+    async with home.make() as session:
+        lead = await leads.lead_json(session, lead_id, viewer)
+    if lead is None:
+        raise Refused(404, "There is no such lead.")
+    return lead

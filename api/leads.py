@@ -1,0 +1,268 @@
+"""Leads over HTTP: create, list, read, change, and decide."""
+
+from datetime import UTC, datetime, time
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Query, Request, Response
+
+from lifecycle.commands import (
+    Accept,
+    Assign,
+    Close,
+    Command,
+    Enroll,
+    LogAttempt,
+    Qualify,
+    Reject,
+    Reopen,
+    Return,
+    Unenroll,
+    name,
+)
+from lifecycle.lead import LeadState, NotPossible
+from lifecycle.stages import TERMINAL, Stage
+from models import agreements, leads
+from models.users import Viewer, find_user
+from workflows.gate import decide
+
+from .auth import EVERYONE, SALES, allow
+from .house import House, house, seen_lead
+from .idempotency import IdempotentRoute
+from .problems import Refused, documented
+from .schemas import (
+    AcceptBody,
+    AssignBody,
+    AttemptBody,
+    CloseBody,
+    EnrollBody,
+    LeadList,
+    LeadView,
+    Listed,
+    QualifyBody,
+    RejectBody,
+    ReturnBody,
+)
+
+router = APIRouter(prefix="/api/leads", tags=["leads"], route_class=IdempotentRoute)
+COMMON = documented(400, 401, 403, 413, 422, 500, 503)
+ONE = COMMON | documented(404)
+DECISION = ONE | documented(409)
+Profile = Annotated[dict[str, Any], Body(description="profile fields, flat or under `profile`")]
+SalesPerson = Annotated[Viewer, allow(*SALES)]
+Marketer = Annotated[Viewer, allow("marketing", "manager")]
+Reader = Annotated[Viewer, allow(*EVERYONE)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+@router.post("", status_code=201, response_model=LeadView, responses=COMMON | {200: {"model": LeadView}})
+async def create_lead(
+    request: Request, response: Response, body: Profile, viewer: Annotated[Viewer, allow("marketing", "manager")]
+) -> Any:
+    """Create a lead, or update the one with that e-mail address (200)."""
+    home = house(request)
+    saved = await leads.save_lead(home.make, _profile(body), at=datetime.now(UTC))
+    response.status_code = 201 if saved.created else 200
+    return await _answer(home, saved.id)
+
+
+@router.get("", response_model=LeadList, responses=COMMON)
+async def list_leads(
+    request: Request,
+    viewer: Reader,
+    stage: Stage | None = None,
+    owner: str | None = None,
+    account: UUID | None = None,
+    q: Annotated[str | None, Query(max_length=200)] = None,
+    sla: Literal["due", "overdue"] | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Any:
+    """List leads, newest first; with `sla`, by what is due first. `owner` may be `none`."""
+    for field, text in (("q", q), ("owner", owner)):
+        if text and "\x00" in text:
+            raise Refused(422, f"{field}: holds a character that is no text")
+    async with house(request).make() as session:
+        return await leads.list_leads(
+            session,
+            viewer=viewer,
+            stage=stage,
+            owner=owner,
+            account=account,
+            q=q,
+            sla=sla,
+            limit=limit,
+            cursor=cursor,
+        )
+
+
+@router.get("/{lead_id}", response_model=LeadView, responses=ONE)
+async def read_lead(request: Request, lead_id: UUID, viewer: Reader) -> Any:
+    """Return one lead."""
+    return await seen_lead(house(request), lead_id, viewer)
+
+
+@router.patch("/{lead_id}", response_model=LeadView, responses=ONE)
+async def change_lead(request: Request, lead_id: UUID, body: Profile, viewer: Reader) -> Any:
+    """Change fields of the profile; null removes one."""
+    home = house(request)
+    await seen_lead(home, lead_id, viewer)
+    await leads.patch_lead(home.make, lead_id, _profile(body), datetime.now(UTC))
+    return await _answer(home, lead_id)
+
+
+@router.get("/{lead_id}/timeline", response_model=Listed, responses=ONE)
+async def read_timeline(
+    request: Request, lead_id: UUID, viewer: Reader, limit: Limit = 50, cursor: str | None = None
+) -> Any:
+    """Return what happened to the lead, newest first."""
+    home = house(request)
+    await seen_lead(home, lead_id, viewer)
+    async with home.make() as session:
+        return await leads.timeline(session, lead_id, limit=limit, cursor=cursor)
+
+
+@router.get("/{lead_id}/why", response_model=Listed, responses=ONE)
+async def read_why(request: Request, lead_id: UUID, viewer: Reader) -> Any:
+    """Return each criterion of the lead's agreement: points, evidence, and what is missing."""
+    home = house(request)
+    await seen_lead(home, lead_id, viewer)
+    async with home.make() as session:
+        return {"items": await leads.why(session, lead_id, datetime.now(UTC)), "next": None}
+
+
+@router.post("/{lead_id}/accept", response_model=LeadView, responses=DECISION)
+async def accept(request: Request, lead_id: UUID, viewer: SalesPerson, body: AcceptBody | None = None) -> Any:
+    """Take the lead."""
+    return await _decide(request, lead_id, viewer, Accept(by=str(viewer.id)), note=body.note if body else None)
+
+
+@router.post("/{lead_id}/reject", response_model=LeadView, responses=DECISION)
+async def reject(request: Request, lead_id: UUID, body: RejectBody, viewer: SalesPerson) -> Any:
+    """Give the lead back; it goes along the path that the agreement has for the reason."""
+    wake = datetime.combine(body.wake_on, time(9), UTC) if body.wake_on else None
+    if wake and wake <= datetime.now(UTC):
+        raise Refused(422, "wake_on: must lie in the future", errors=[{"field": "wake_on", "detail": "must lie in the future"}])
+    command = Reject(
+        by=str(viewer.id), reason=body.reason, bant_missing=tuple(body.bant_missing), wake_on=wake
+    )
+    return await _decide(request, lead_id, viewer, command, note=body.note)
+
+
+@router.post("/{lead_id}/attempts", response_model=LeadView, responses=DECISION)
+async def log_attempt(request: Request, lead_id: UUID, body: AttemptBody, viewer: SalesPerson) -> Any:
+    """Log one try to reach the lead."""
+    command = LogAttempt(by=str(viewer.id), channel=body.channel, outcome=body.outcome, at=body.at)
+    return await _decide(request, lead_id, viewer, command, note=body.note)
+
+
+@router.post("/{lead_id}/qualify", response_model=LeadView, responses=DECISION)
+async def qualify(request: Request, lead_id: UUID, body: QualifyBody, viewer: SalesPerson) -> Any:
+    """Call the lead qualified, with the four answers of BANT."""
+    found = body.model_dump(include={"budget", "authority", "need", "timeline"})
+    words = body.model_dump(include={"interest", "urgency", "pain_point"}, exclude_none=True)
+    return await _decide(request, lead_id, viewer, Qualify(by=str(viewer.id), **found), note=body.note, **words)
+
+
+@router.post("/{lead_id}/return", response_model=LeadView, responses=DECISION)
+async def give_back(request: Request, lead_id: UUID, body: ReturnBody, viewer: SalesPerson) -> Any:
+    """Give the opportunity back to marketing."""
+    command = Return(by=str(viewer.id), reason=body.reason)
+    return await _decide(request, lead_id, viewer, command, note=body.note)
+
+
+@router.post("/{lead_id}/close", response_model=LeadView, responses=DECISION)
+async def close(request: Request, lead_id: UUID, body: CloseBody, viewer: SalesPerson) -> Any:
+    """The opportunity is won or lost."""
+    command = Close(by=str(viewer.id), outcome=body.outcome, amount=body.amount)
+    words = {"reason": body.reason} if body.reason else {}
+    return await _decide(request, lead_id, viewer, command, note=body.note, **words)
+
+
+@router.post("/{lead_id}/assign", response_model=LeadView, responses=DECISION)
+async def assign(
+    request: Request, lead_id: UUID, body: AssignBody, viewer: Annotated[Viewer, allow("manager", "ops")]
+) -> Any:
+    """Give the lead to someone else."""
+    async with house(request).make() as session:
+        owner = await find_user(session, body.owner)
+    if owner is None or not owner.active or owner.role not in (*SALES, "admin"):
+        said = "is nobody of the sales side who is active"
+        raise Refused(422, f"owner: {said}", errors=[{"field": "owner", "detail": said}])
+    command = Assign(by=str(viewer.id), owner=str(owner.id))
+    return await _decide(request, lead_id, viewer, command, note=body.note)
+
+
+@router.post("/{lead_id}/enroll", response_model=LeadView, responses=DECISION)
+async def enroll(request: Request, lead_id: UUID, body: EnrollBody, viewer: Marketer) -> Any:
+    """Put the lead on a track that its agreement knows."""
+    lead = await seen_lead(house(request), lead_id, viewer)
+    async with house(request).make() as session:
+        version = lead["agreement_version"]
+        known = (await agreements.load(session, version))[0].tracks() if version else frozenset()
+    if body.track not in known:
+        said = f"is none of {', '.join(sorted(known))}" if known else "is not known: no agreement is in force"
+        raise Refused(422, f"track: {said}", errors=[{"field": "track", "detail": said}])
+    return await _decide(request, lead_id, viewer, Enroll(by=str(viewer.id), track=body.track))
+
+
+@router.post("/{lead_id}/unenroll", response_model=LeadView, responses=DECISION)
+async def unenroll(request: Request, lead_id: UUID, viewer: Marketer) -> Any:
+    """Take the lead off its track."""
+    return await _decide(request, lead_id, viewer, Unenroll(by=str(viewer.id)))
+
+
+@router.post("/{lead_id}/reopen", response_model=LeadView, responses=DECISION)
+async def reopen(request: Request, lead_id: UUID, viewer: Marketer) -> Any:
+    """Begin a new cycle with a lost or disqualified lead."""
+    return await _decide(request, lead_id, viewer, Reopen(by=str(viewer.id)))
+
+
+def _profile(body: dict[str, Any]) -> dict[str, Any]:
+    nested = body.get("profile")
+    return nested | {key: value for key, value in body.items() if key != "profile"} if isinstance(nested, dict) else body
+
+
+async def _decide(
+    request: Request, lead_id: UUID, viewer: Viewer, command: Command, note: str | None = None, **words: Any
+) -> dict[str, Any]:
+    """Carry a decision to the lead's workflow, on the stage that the decider saw; answer with the lead.
+
+    Words are personal: they go into the database first, and only the id of the note travels on.
+    """
+    home = house(request)
+    lead = await seen_lead(home, lead_id, viewer)
+    stage = Stage(lead["stage"])
+    if stage in TERMINAL:
+        now = datetime.now(UTC)
+        name(command, LeadState(lead_id=str(lead_id), stage=stage, since=now, cycle_since=now), now)
+    body = words | ({"note": note} if note else {})
+    note_id = await leads.add_note(home.make, lead_id, viewer.id, body, datetime.now(UTC)) if body else None
+    command = command.model_copy(update={"seen": stage, "note": note_id})
+    try:
+        await decide(home.client, lead_id, command, request.state.update_id)
+    except NotPossible as refused:
+        if note_id:
+            await leads.drop_note(home.make, note_id)
+        raise await _with_names(home, refused) from None
+    return await _answer(home, lead_id)
+
+
+async def _with_names(home: House, refused: NotPossible) -> NotPossible:
+    """Say who was faster, and when: the workflow knows only ids."""
+    decided = refused.refusal.decided
+    if decided is None:
+        return refused
+    async with home.make() as session:
+        user = await find_user(session, decided.by)
+    who, did = user.email if user else decided.by, decided.event.replace("_", " ")
+    detail = f"{refused.refusal.detail} It was {did} by {who} at {decided.at:%Y-%m-%d %H:%M:%S} UTC."
+    return NotPossible(detail, refused.refusal.missing, decided)
+
+
+async def _answer(home: House, lead_id: UUID) -> dict[str, Any]:
+    async with home.make() as session:
+        lead = await leads.lead_json(session, lead_id, None)
+    if lead is None:
+        raise Refused(404, "There is no such lead.")
+    return lead

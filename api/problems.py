@@ -1,0 +1,169 @@
+"""Every error leaves as RFC 9457 `application/problem+json`; this is the one table from exceptions to answers."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from psycopg import OperationalError as PsycopgOperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from temporalio.service import RPCError, RPCStatusCode
+
+from agreements.reader import AgreementInvalid
+from lifecycle.lead import NotPossible
+from models.leads import BadCursor, InvalidProfile
+from workflows.gate import LeadUnknown, TemporalAway
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = {"Retry-After": "2"}
+log = structlog.get_logger(__name__)
+
+
+class Refused(Exception):
+    """An answer other than success: status, a sentence, and what else the problem carries."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers, self.more = status, detail, headers, more
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    """Return the answer for one problem; `more` are its own members, such as `missing` or `errors`."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | more
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def _validation(error: RequestValidationError) -> Response:
+    errors = [
+        {"field": _field(one["loc"]), "detail": one["msg"].removeprefix("Value error, ")} for one in error.errors()
+    ]
+    return problem(422, "; ".join(f"{one['field']}: {one['detail']}" for one in errors)[:2_000], errors=errors)
+
+
+def _field(location: tuple[str | int, ...]) -> str:
+    """`("body", "reason")` → `reason`; query, path and header names stand as they are."""
+    return ".".join(str(part) for part in location[1:]) or str(location[0])
+
+
+def _not_possible(error: NotPossible) -> Response:
+    return problem(409, error.refusal.detail, missing=list(error.refusal.missing))
+
+
+def _invalid_agreement(error: AgreementInvalid) -> Response:
+    errors = [
+        {"field": one.field, "line": one.line, "column": one.column, "detail": one.message, "suggestion": one.suggestion}
+        for one in error.problems
+    ]
+    return problem(422, str(error)[:2_000], errors=errors)
+
+
+def _invalid_profile(error: InvalidProfile) -> Response:
+    errors = [{"field": field, "detail": detail} for field, detail in error.problems.items()]
+    return problem(422, str(error), errors=errors)
+
+
+def _rpc(error: RPCError) -> Response:
+    if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED):
+        return _away("Temporal", error)
+    return _broken(error)
+
+
+def _away(what: str, error: Exception) -> Response:
+    log.warning("part_away", part=what, error=type(error).__name__)
+    return problem(503, f"{what} is out of reach; nothing was lost, try again.", RETRY_AFTER)
+
+
+def _database(error: DBAPIError) -> Response:
+    """A connection that breaks or a server that shuts down is away; anything else is a fault of ours."""
+    cut = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+    return _away("The database", error) if cut else _broken(error)
+
+
+def _broken(error: Exception) -> Response:
+    log.error("unexpected", exc_info=error)
+    return problem(500, "Something broke on our side; the log has the request id of this answer.")
+
+
+# fmt: off
+_ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
+    Refused:                 lambda error: problem(error.status, error.detail, error.headers, **error.more),
+    NotPossible:             _not_possible,
+    InvalidProfile:          _invalid_profile,
+    AgreementInvalid:        _invalid_agreement,
+    BadCursor:               lambda error: problem(422, "cursor: is none that a list gave out",
+                                                   errors=[{"field": "cursor", "detail": "is none that a list gave out"}]),
+    RequestValidationError:  _validation,
+    RecursionError:          lambda error: problem(422, "The body nests too deep."),
+    UnicodeError:            lambda error: problem(422, "The body holds characters that are no text."),
+    LeadUnknown:             lambda error: problem(503, "The lead's workflow is only just starting; try again.", RETRY_AFTER),
+    TemporalAway:            lambda error: _away("Temporal", error),
+    RPCError:                _rpc,
+    PoolTimeout:             lambda error: _away("The database", error),
+    PsycopgOperationalError: lambda error: _away("The database", error),
+    DBAPIError:              _database,
+    HTTPException:           lambda error: problem(error.status_code, str(error.detail), error.headers),
+}
+# fmt: on
+
+
+def answer_to(error: Exception) -> Response | None:
+    """Return the answer that the table has for `error`, or None: then it is a fault of ours."""
+    for kind in type(error).__mro__:
+        if kind in _ANSWERS:
+            return _ANSWERS[kind](error)
+    return None
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error by the table, and whatever is not in it as a 500 without its insides."""
+    for kind, answer in _ANSWERS.items():
+
+        async def handle(_: Request, error: Exception, answer: Callable[[Any], Response] = answer) -> Response:
+            return answer(error)
+
+        app.add_exception_handler(kind, handle)
+
+    async def last(_: Request, error: Exception) -> Response:
+        return _broken(error)
+
+    app.add_exception_handler(Exception, last)
+
+
+_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "why, in a sentence"},
+        "missing": {"type": "array", "items": {"type": "string"}, "description": "what is still needed"},
+        "errors": {"type": "array", "items": {"type": "object"}, "description": "field by field"},
+    },
+}
+_WHEN: Final = {
+    400: "The request cannot be read",
+    401: "No valid token",
+    403: "Not for this role",
+    404: "Not there, or not for you to see",
+    405: "Not that method",
+    409: "Not possible now",
+    413: "Too large",
+    422: "A field is wrong",
+    429: "Too many requests",
+    500: "A fault of Baton's",
+    503: "A part is away; try again",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI is to say of these errors."""
+    return {
+        status: {"description": _WHEN[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}} for status in statuses
+    }

@@ -1,0 +1,195 @@
+"""What requests may say: strict types, no unknown fields, text that PostgreSQL can keep."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
+from lifecycle.stages import Stage
+from models.people import normal_email
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("holds a character that is no text")
+    return text
+
+
+Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Words = Annotated[str, Field(max_length=5_000), AfterValidator(_storable)]
+Email = Annotated[str, Field(max_length=254), AfterValidator(normal_email)]
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+# enums, dates and times come as text in JSON, so only they are read leniently
+LaxReason = Annotated[Reason, Field(strict=False)]
+
+
+class Body(BaseModel):
+    """A request's body."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class AcceptBody(Body):
+    """Take the lead."""
+
+    note: Words | None = None
+
+
+class RejectBody(Body):
+    """Give the lead back."""
+
+    reason: LaxReason
+    note: Words | None = None
+    bant_missing: list[Annotated[Bant, Field(strict=False)]] = Field(default=[], max_length=4)
+    wake_on: Annotated[date, Field(strict=False)] | None = None
+
+
+class AttemptBody(Body):
+    """One try to reach the lead; `at` if it was not now."""
+
+    channel: Annotated[Channel, Field(strict=False)]
+    outcome: Annotated[Outcome, Field(strict=False)]
+    note: Words | None = None
+    at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+
+
+class QualifyBody(Body):
+    """What the conversation brought."""
+
+    budget: bool
+    authority: bool
+    need: bool
+    timeline: bool
+    interest: Words | None = None
+    urgency: bool | None = None
+    pain_point: Words | None = None
+    note: Words | None = None
+
+
+class ReturnBody(Body):
+    """Give the opportunity back."""
+
+    reason: LaxReason
+    note: Words | None = None
+
+
+class CloseBody(Body):
+    """How the opportunity ended."""
+
+    outcome: Annotated[Verdict, Field(strict=False)]
+    reason: Words | None = None
+    amount: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = None
+    note: Words | None = None
+
+
+class AssignBody(Body):
+    """Who is to have the lead, by e-mail address."""
+
+    owner: Email
+    note: Words | None = None
+
+
+class EnrollBody(Body):
+    """Which track."""
+
+    track: Slug
+
+
+class AccountBody(Body):
+    """A company."""
+
+    name: Line
+    domains: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{3,253}$")]] = Field(default=[], max_length=100)
+    key_account: bool = False
+    owner: Email | None = None
+
+
+class AccountPatch(Body):
+    """Changes of a company; a null owner removes the owner."""
+
+    name: Line | None = None
+    domains: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{3,253}$")]] | None = Field(default=None, max_length=100)
+    key_account: bool | None = None
+    owner: Email | None = None
+
+
+class SignBody(Body):
+    """For which side."""
+
+    side: Literal["marketing", "sales"]
+
+
+class ActivateBody(Body):
+    """What happens to leads that are under way."""
+
+    in_flight: Literal["stay", "next_stage", "rescore"] = "stay"
+
+
+Role = Literal["rep", "manager", "marketing", "ops", "admin"]
+
+
+class UserBody(Body):
+    """A person who is to use Baton."""
+
+    email: Email
+    name: Line
+    role: Role
+    password: Annotated[str, Field(min_length=8, max_length=1_024)]
+    capacity: Annotated[int, Field(ge=0, le=10_000)] = 1
+    manager: Email | None = None
+
+
+class UserPatch(Body):
+    """Changes of a person."""
+
+    name: Line | None = None
+    role: Role | None = None
+    active: bool | None = None
+    capacity: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    manager: Email | None = None
+    password: Annotated[str, Field(min_length=8, max_length=1_024)] | None = None
+
+
+class TokenBody(Body):
+    """What the token is for."""
+
+    label: Annotated[str, Field(max_length=200), AfterValidator(_storable)] = ""
+
+
+class LeadView(BaseModel):
+    """A lead; people are named by e-mail address, times are UTC."""
+
+    id: str
+    stage: Stage
+    cycle: int
+    version: int
+    owner: str | None
+    account: str | None
+    account_name: str | None
+    score: int
+    fit: int
+    behaviour: int
+    agreement_version: int | None
+    track: str | None
+    sla: dict[str, Any] | None
+    persona: str | None
+    profile: dict[str, Any]
+    issues: dict[str, str]
+    bant: dict[str, bool]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Listed(BaseModel):
+    """A part of a list; `next` is the cursor of the following part."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+class LeadList(BaseModel):
+    """A part of the list of leads."""
+
+    items: list[LeadView]
+    next: str | None

@@ -1,0 +1,1 @@
+"""Taking in files: leads from any CSV, engagements from recorded messages."""
