@@ -25,6 +25,7 @@ from .house import House
 
 MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
+ROUTERS: Final = tuple(part.router for part in (leads, accounts, agreements, users, segment, health))
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -56,8 +57,8 @@ def create_app(house: House) -> FastAPI:
     app.state.house = house
     problems.install(app)
     app.middleware("http")(_around)
-    for part in (leads, accounts, agreements, users, segment, health):
-        app.include_router(part.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     _describe_security(app)
     return app

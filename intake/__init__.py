@@ -1,1 +1,1 @@
-"""Taking in files: leads from any CSV, engagements from recorded messages."""
+"""Taking in files: leads from any CSV, engagements from a log of Segment messages."""

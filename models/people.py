@@ -3,6 +3,7 @@
 Both Baton's own field names and the trait names of Segment's specification are understood.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ Problems = dict[str, str]
 
 MAX_FIELDS: Final = 100
 MAX_TEXT: Final = 1000
+_FIELD: Final = re.compile(r"[\w$][\w .$-]{0,59}")
 _SUFFIXES: Final = PublicSuffixList()  # type: ignore[no-untyped-call]
 _TRAITS: Final = {
     "firstname": "first_name",
@@ -59,7 +61,9 @@ def check_profile(raw: Mapping[str, object]) -> tuple[Profile, Problems]:
     clean: Profile = {}
     problems: Problems = {}
     for field, value in _flattened(raw):
-        if len(clean) >= MAX_FIELDS:
+        if not _FIELD.fullmatch(field):
+            problems[field] = "is no name for a field"
+        elif len(clean) >= MAX_FIELDS:
             problems[field] = f"is one field too many: a profile has at most {MAX_FIELDS}"
         elif value is not None and value != "":
             try:

@@ -22,6 +22,16 @@ def _now() -> sa.sql.elements.TextClause:
     return sa.text("now()")
 
 
+class _StageColumn(sa.TypeDecorator[Stage]):
+    """Stages are kept as text and read back as stages."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Stage | None:
+        return None if value is None else Stage(value)
+
+
 class User(SQLModel, table=True):
     """A person who uses Baton; `role` is one of rep, manager, marketing, ops, admin."""
 
@@ -141,7 +151,7 @@ class Lead(SQLModel, table=True):
     profile_at: datetime | None = Field(default=None, sa_type=_Time)
     assessed_at: datetime | None = Field(default=None, sa_type=_Time)
 
-    stage: Stage = Field(default=Stage.INQUIRY, sa_type=sa.String)
+    stage: Stage = Field(default=Stage.INQUIRY, sa_type=_StageColumn)
     cycle: int = 1
     cycle_since: datetime | None = Field(default=None, sa_type=_Time)
     version: int = 0

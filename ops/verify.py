@@ -1,0 +1,148 @@
+"""Comparing every lead's row with its workflow, and bringing the two together again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlmodel import col, select
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.outbox import LEAD_WORKFLOW, fresh_state
+from lifecycle.lead import LeadState
+from lifecycle.stages import TERMINAL
+from models.session import Sessions
+from models.tables import Lead
+from workflows.names import TASK_QUEUE, workflow_id
+
+PAGE: Final = 500
+AT_ONCE: Final = 20
+COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which a row and its workflow disagree; `field` is `workflow` when there is none."""
+
+    lead_id: UUID
+    field: str
+    row: Any
+    workflow: Any
+
+    def __str__(self) -> str:
+        return f"{self.lead_id}: {self.field} is {self.row!r} in the row and {self.workflow!r} in the workflow"
+
+
+async def pages_of_leads(make: Sessions) -> AsyncIterator[list[Lead]]:
+    """Yield all leads, page by page, in order of their id."""
+    after = UUID(int=0)
+    while True:
+        async with make() as session:
+            page = list(await session.exec(select(Lead).where(col(Lead.id) > after).order_by(col(Lead.id)).limit(PAGE)))
+        if not page:
+            return
+        yield page
+        after = page[-1].id
+
+
+async def compare(make: Sessions, client: Client, progress: Callable[[int], Any] = lambda n: None) -> list[Difference]:
+    """Return every difference between rows and workflows; a closed lead needs no workflow."""
+    gate, found = asyncio.Semaphore(AT_ONCE), list[Difference]()
+
+    async def one(lead: Lead) -> None:
+        async with gate:
+            found.extend(await _settled(make, client, lead))
+        progress(1)
+
+    async for page in pages_of_leads(make):
+        await asyncio.gather(*(one(lead) for lead in page))
+    return found
+
+
+async def _settled(make: Sessions, client: Client, lead: Lead) -> list[Difference]:
+    """Compare until two looks agree: a lead that moves between reading row and workflow differs only for that while."""
+    differences: list[Difference] = []
+    for _ in range(4):
+        differences = await _differences(client, lead)
+        if not differences:
+            break
+        await asyncio.sleep(0.3)
+        async with make() as session:
+            lead = await session.get_one(Lead, lead.id)
+    return differences
+
+
+async def _differences(client: Client, lead: Lead) -> list[Difference]:
+    if lead.stage in TERMINAL:
+        return []
+    state = await standing(client, lead.id)
+    if state is None:
+        waits = lead.version == 0 and lead.agreement_version is None
+        return [] if waits else [Difference(lead.id, "workflow", lead.stage, None)]
+    row = LeadState.model_validate(lead.state) if lead.state else fresh_state(lead)
+    shown = _comparable(row) | {
+        "stage": str(lead.stage),
+        "cycle": lead.cycle,
+        "version": lead.version,
+        "owner": str(lead.owner_id) if lead.owner_id else None,
+        "track": lead.track,
+    }
+    known = _comparable(state)
+    return [Difference(lead.id, field, shown[field], known[field]) for field in COMPARED if shown[field] != known[field]]
+
+
+def _comparable(state: LeadState) -> dict[str, Any]:
+    return {
+        "stage": str(state.stage),
+        "cycle": state.cycle,
+        "version": state.version,
+        "owner": state.owner,
+        "track": state.track,
+        "agreement_version": state.terms.version if state.terms else None,
+        "clocks": state.clocks,
+    }
+
+
+async def standing(client: Client, lead_id: UUID) -> LeadState | None:
+    """Return what the lead's workflow knows, or None when there is no workflow."""
+    try:
+        return await client.get_workflow_handle(workflow_id(lead_id)).query("standing", result_type=LeadState)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    except WorkflowQueryFailedError:
+        return None
+
+
+async def repair(make: Sessions, client: Client, lead_ids: set[UUID]) -> int:
+    """Bring these leads together: the workflow's state goes into the row, a missing workflow starts from the row."""
+    for lead_id in sorted(lead_ids):
+        state = await standing(client, lead_id)
+        async with make() as session, session.begin():
+            lead = await session.get_one(Lead, lead_id, with_for_update=True)
+            if state is None:
+                await start(client, lead)
+                continue
+            sla = state.sla
+            lead.stage, lead.cycle, lead.version, lead.track = state.stage, state.cycle, state.version, state.track
+            lead.owner_id = UUID(state.owner) if state.owner else None
+            lead.sla_kind, lead.sla_due_at = (sla.kind, sla.due_at) if sla else (None, None)
+            lead.sla_breached_at = sla.breached_at if sla else None
+            lead.agreement_version = state.terms.version if state.terms else lead.agreement_version
+            lead.state = state.model_dump(mode="json")
+    return len(lead_ids)
+
+
+async def start(client: Client, lead: Lead) -> None:
+    """Start the lead's workflow where its row says that it stands; one that runs is left alone."""
+    await client.start_workflow(
+        LEAD_WORKFLOW,
+        fresh_state(lead),
+        id=workflow_id(lead.id),
+        task_queue=TASK_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+    )
