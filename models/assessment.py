@@ -74,13 +74,16 @@ async def assess(session: AsyncSession, leads: Sequence[Lead], at: datetime) -> 
 async def engagements_of(
     session: AsyncSession, leads: Sequence[Lead], scorer: Scorer, at: datetime
 ) -> dict[UUID, list[Engagement]]:
-    """Load what can still count for these leads: only events the agreement names, none after `at`."""
+    """Load what can still count for these leads as of `at`: only events that the agreement names.
+
+    Nothing is left out for being later than `at`: what another request stored meanwhile counts, or a threshold
+    that the two reach together would be missed.
+    """
     row = EngagementRow
     query = select(row.visitor_id, row.message_id, row.event, row.at, row.properties).where(
         col(row.visitor_id).in_([lead.id for lead in leads]),
         col(row.event).in_(scorer.event_names),
         col(row.at) >= at - scorer.horizon,
-        col(row.at) <= at,
     )
     done: dict[UUID, list[Engagement]] = defaultdict(list)
     for visitor_id, message_id, event, when, properties in await session.exec(query):
