@@ -81,15 +81,9 @@ def demo() -> None:
 
 @app.command("import")
 def import_(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", help="Any CSV; encoding and separator are found out.")
-    ],
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="May be repeated.")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Holds the id another system has.")
-    ] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Any CSV; encoding and separator are found out.")],
+    maps: Annotated[list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="May be repeated.")] = None,
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="Holds the id another system has.")] = None,
     errors: Annotated[Path | None, typer.Option(help="Where goes what cannot be taken.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check, write nothing.")] = False,
 ) -> None:
@@ -228,9 +222,7 @@ def create_token(email: str) -> None:
                 found = await users.find_user(session, email)
             if found is None:
                 raise Failed(f"There is no user {email}.")
-            out.print(
-                await users.create_token(parts.make, found.id, "command line"), soft_wrap=True, markup=False
-            )
+            out.print(await users.create_token(parts.make, found.id, "command line"), soft_wrap=True, markup=False)
         return 0
 
     _run(work())
@@ -400,9 +392,7 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
     except DBAPIError as error:
         if not error.connection_invalidated and not isinstance(error, OperationalError):
             raise
-        raise Failed(
-            "The database is out of reach; `baton doctor` says more. Repeat the command then."
-        ) from None
+        raise Failed("The database is out of reach; `baton doctor` says more. Repeat the command then.") from None
     except RPCError as error:
         raise Failed(f"Temporal did not answer ({error.status.name}); repeat the command.") from None
 

@@ -108,7 +108,7 @@ class Outbox:
             except RPCError as error:
                 if error.status is not RPCStatusCode.INVALID_ARGUMENT:
                     raise
-                log.error("moment_refused", lead=str(lead.id), detail=str(error)[:200])
+                log.warning("moment_refused", lead=str(lead.id), detail=str(error)[:200])
                 return []
         return ids
 

@@ -81,9 +81,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
     return plan
 
 
-async def _plan(
-    session: AsyncSession, row: Lead, lead: LeadState, move: Move
-) -> tuple[Plan, Assignment | None]:
+async def _plan(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -> tuple[Plan, Assignment | None]:
     version = await _version(session, row, move)
     if version is None:
         return Plan(account=_text(row.account_id)), None
@@ -130,9 +128,7 @@ def _wake(agreement: Agreement, lead: LeadState, move: Move) -> datetime | None:
     return move.at + parse_duration(path.after) if path.after and move.target is Stage.LOST else None
 
 
-async def _assignment(
-    session: AsyncSession, row: Lead, lead: LeadState, move: Move
-) -> Assignment | None:
+async def _assignment(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -> Assignment | None:
     """Who gets the lead with this move, and the reason why; None when the move hands it to nobody new."""
     if move.event is Event.ASSIGNED and move.fact.owner:
         return Assignment(move.fact.owner, "assigned by hand")
@@ -204,7 +200,7 @@ async def _tell(
         "cool_off_until": plan.cool_off_until and plan.cool_off_until.isoformat(),
         "wakes_at": plan.wake_at and plan.wake_at.isoformat(),
     }
-    values = {
+    values: dict[str, Any] = {
         "kind": move.event.value,
         "at": move.at,
         "by": move.fact.by,

@@ -40,9 +40,7 @@ async def next_rep(session: AsyncSession, at: datetime) -> Assignment | None:
     return Assignment(str(rep.id), "round robin: whose turn it was")
 
 
-async def account_owner(
-    session: AsyncSession, account_id: UUID | None, *, only_key: bool
-) -> Assignment | None:
+async def account_owner(session: AsyncSession, account_id: UUID | None, *, only_key: bool) -> Assignment | None:
     """Return the active owner of the account (of a key account, if `only_key`), or None."""
     if account_id is None:
         return None

@@ -1,9 +1,9 @@
-"""Reading agreement and track files, YAML or JSON: every error names its line, its field and, if near, the right word."""
+"""Reading agreement and track files, YAML or JSON: errors name the line, the field and the right word, if near."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from re import compile
 from typing import Any, Final, TypeVar
 
 import yaml
@@ -64,7 +64,9 @@ _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", compile(r"^(?:true|false|True|False|TRUE|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False|TRUE|FALSE)$"), list("tTfF")
+)
 
 
 def _read(text: str, shape: TypeAdapter[T]) -> T:
@@ -179,11 +181,11 @@ _KNOWN: Final = sorted(set(_names(Agreement.__mro__[1], set())))
 def _unreadable(error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     words = ", ".join(part for part in (error.context, error.problem) if part)
-    return _at(mark, "", words) if mark else Problem(1, 1, "", words)
+    return _at(mark, "", words)
 
 
-def _at(mark: yaml.Mark, field: str, message: str) -> Problem:
-    return Problem(mark.line + 1, mark.column + 1, field, message)
+def _at(mark: Any, field: str, message: str) -> Problem:
+    return Problem(mark.line + 1, mark.column + 1, field, message) if mark else Problem(1, 1, field, message)
 
 
 def _dotted(path: Path) -> str:

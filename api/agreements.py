@@ -25,7 +25,10 @@ ONE = COMMON | documented(404, 409)
 FILE = {
     "requestBody": {
         "required": True,
-        "content": {"application/yaml": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}},
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
+        },
     }
 }
 SIGNERS = {"marketing": ("marketing", "admin"), "sales": ("manager", "admin")}

@@ -23,11 +23,13 @@ from settings import Settings
 from . import accounts, agreements, health, leads, problems, segment, users
 from .house import House
 
+_PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 ROUTERS: Final = tuple(part.router for part in (leads, accounts, agreements, users, segment, health))
 HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
+    " form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -40,6 +42,8 @@ def create_app(house: House) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         admin = asyncio.create_task(_first_admin(house))
+        # the first token is valid as soon as the server answers; a database that is away keeps nobody waiting
+        await asyncio.wait({admin}, timeout=_PATIENCE)
         yield
         admin.cancel()
 

@@ -20,7 +20,9 @@ from .problems import RETRY_AFTER, documented, problem
 router = APIRouter(tags=["health"])
 TEMPLATES: Final = Jinja2Templates(Path(__file__).parent / "templates")
 REGISTRY: Final = CollectorRegistry()
-REQUESTS: Final = Counter("baton_http_requests", "Requests by method and status", ["method", "status"], registry=REGISTRY)
+REQUESTS: Final = Counter(
+    "baton_http_requests", "Requests by method and status", ["method", "status"], registry=REGISTRY
+)
 LEADS: Final = Gauge("baton_leads", "Leads by stage", ["stage"], registry=REGISTRY)
 OUTBOX: Final = Gauge("baton_outbox_waiting", "Moments that wait to be signalled", registry=REGISTRY)
 QUARANTINE: Final = Gauge("baton_quarantined", "Messages in quarantine", registry=REGISTRY)

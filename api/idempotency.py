@@ -44,9 +44,7 @@ class IdempotentRoute(APIRoute):
         return handle
 
 
-async def _once(
-    request: Request, key: str, answer: Callable[[Request], Coroutine[Any, Any, Response]]
-) -> Response:
+async def _once(request: Request, key: str, answer: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
     if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
         raise Refused(422, "Idempotency-Key: must be 1 to 255 printable characters")
     make: Sessions = request.app.state.house.make
@@ -62,9 +60,10 @@ async def _once(
         try:
             response = await answer(request)
         except Exception as error:  # refusals are remembered like successes
-            response = problems.answer_to(error)
-            if response is None:
+            refusal = problems.answer_to(error)
+            if refusal is None:
                 raise
+            response = refusal
         status, body = response.status_code, bytes(response.body)
         return response
     finally:

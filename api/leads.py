@@ -142,10 +142,10 @@ async def reject(request: Request, lead_id: UUID, body: RejectBody, viewer: Sale
     """Give the lead back; it goes along the path that the agreement has for the reason."""
     wake = datetime.combine(body.wake_on, time(9), UTC) if body.wake_on else None
     if wake and wake <= datetime.now(UTC):
-        raise Refused(422, "wake_on: must lie in the future", errors=[{"field": "wake_on", "detail": "must lie in the future"}])
-    command = Reject(
-        by=str(viewer.id), reason=body.reason, bant_missing=tuple(body.bant_missing), wake_on=wake
-    )
+        raise Refused(
+            422, "wake_on: must lie in the future", errors=[{"field": "wake_on", "detail": "must lie in the future"}]
+        )
+    command = Reject(by=str(viewer.id), reason=body.reason, bant_missing=tuple(body.bant_missing), wake_on=wake)
     return await _decide(request, lead_id, viewer, command, note=body.note)
 
 
@@ -220,7 +220,9 @@ async def reopen(request: Request, lead_id: UUID, viewer: Marketer) -> Any:
 
 def _profile(body: dict[str, Any]) -> dict[str, Any]:
     nested = body.get("profile")
-    return nested | {key: value for key, value in body.items() if key != "profile"} if isinstance(nested, dict) else body
+    return (
+        nested | {key: value for key, value in body.items() if key != "profile"} if isinstance(nested, dict) else body
+    )
 
 
 async def _decide(

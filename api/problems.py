@@ -39,6 +39,11 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, 
     return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
 
 
+def field_problem(field: str, detail: str) -> Response:
+    """Return the answer for one field that is wrong."""
+    return problem(422, f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
+
+
 def _validation(error: RequestValidationError) -> Response:
     errors = [
         {"field": _field(one["loc"]), "detail": one["msg"].removeprefix("Value error, ")} for one in error.errors()
@@ -57,7 +62,13 @@ def _not_possible(error: NotPossible) -> Response:
 
 def _invalid_agreement(error: AgreementInvalid) -> Response:
     errors = [
-        {"field": one.field, "line": one.line, "column": one.column, "detail": one.message, "suggestion": one.suggestion}
+        {
+            "field": one.field,
+            "line": one.line,
+            "column": one.column,
+            "detail": one.message,
+            "suggestion": one.suggestion,
+        }
         for one in error.problems
     ]
     return problem(422, str(error)[:2_000], errors=errors)
@@ -96,12 +107,11 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     NotPossible:             _not_possible,
     InvalidProfile:          _invalid_profile,
     AgreementInvalid:        _invalid_agreement,
-    BadCursor:               lambda error: problem(422, "cursor: is none that a list gave out",
-                                                   errors=[{"field": "cursor", "detail": "is none that a list gave out"}]),
+    BadCursor:               lambda error: field_problem("cursor", "is none that a list gave out"),
     RequestValidationError:  _validation,
     RecursionError:          lambda error: problem(422, "The body nests too deep."),
     UnicodeError:            lambda error: problem(422, "The body holds characters that are no text."),
-    LeadUnknown:             lambda error: problem(503, "The lead's workflow is only just starting; try again.", RETRY_AFTER),
+    LeadUnknown:             lambda error: problem(503, "The lead's workflow is starting; try again.", RETRY_AFTER),
     TemporalAway:            lambda error: _away("Temporal", error),
     RPCError:                _rpc,
     PoolTimeout:             lambda error: _away("The database", error),
@@ -164,6 +174,4 @@ _WHEN: Final = {
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what OpenAPI is to say of these errors."""
-    return {
-        status: {"description": _WHEN[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}} for status in statuses
-    }
+    return {status: {"description": _WHEN[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}} for status in statuses}

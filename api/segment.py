@@ -81,7 +81,9 @@ async def receive(request: Request) -> Response:
         if len(raw) > MAX_MESSAGE:
             raise Refused(413, f"A message has at most {MAX_MESSAGE // 1000} KB.")
     taken, rejected = await _take(home.make, batch, single, body.get("sentAt"), datetime.now(UTC))
-    return Response(orjson.dumps({"success": True, "accepted": taken, "quarantined": rejected}), media_type="application/json")
+    return Response(
+        orjson.dumps({"success": True, "accepted": taken, "quarantined": rejected}), media_type="application/json"
+    )
 
 
 for name in (*_KINDS, *_ROUTES, *_BATCHES):
@@ -133,9 +135,7 @@ def _authorize(request: Request, body: Mapping[str, Any], write_key: str) -> Non
         raise Refused(401, "The write key is not valid.", {"WWW-Authenticate": "Basic"})
 
 
-async def _take(
-    make: Sessions, batch: list[Any], single: str | None, sent_at: Any, now: datetime
-) -> tuple[int, int]:
+async def _take(make: Sessions, batch: list[Any], single: str | None, sent_at: Any, now: datetime) -> tuple[int, int]:
     skew = _skew(sent_at, now)
     good, bad = [], []
     for raw in batch:
@@ -167,7 +167,7 @@ def read_message(raw: Any, single: str | None, skew: timedelta, now: datetime) -
     if size > MAX_MESSAGE:
         raise Malformed("message", f"is larger than {MAX_MESSAGE // 1000} KB")
     _refuse_nul(raw, "message", 0)
-    kind = single or raw.get("type")
+    kind = single or str(raw.get("type"))
     if kind not in _KINDS:
         raise Malformed("type", f"is none of {', '.join(_KINDS)}")
     user_id, anonymous_id = _id(raw, "userId"), _id(raw, "anonymousId")
@@ -280,5 +280,3 @@ def _refuse_nul(value: Any, field: str, level: int) -> None:
 
 def _printable(text: str) -> str:
     return text.replace("\x00", "")
-
-

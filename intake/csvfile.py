@@ -1,4 +1,4 @@
-"""Reading any CSV that people export: encoding, separator and quoting are found out, and nothing is dropped silently."""
+"""Reading any CSV that people export: encoding, separator and quoting are found out, and no row is lost."""
 
 import codecs
 import csv

@@ -1,7 +1,8 @@
 """Importing leads: a chunk of rows a transaction, so that it can be killed half-way, and repeated without change."""
 
+import asyncio
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -51,7 +52,7 @@ async def import_file(
             await _import_chunk(make, chunk, fields, totals, report, dry_run=dry_run)
             progress(chunk[-1].line)
     if report.lines == 0:
-        errors.unlink()
+        await asyncio.to_thread(errors.unlink)
     return totals
 
 
@@ -95,5 +96,3 @@ class _Report:
         self._csv.writerow([line, column, problem])
         self._out.flush()
         self.lines += 1
-
-

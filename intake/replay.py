@@ -102,7 +102,9 @@ async def _send(
     body = b'{"batch":[' + b",".join(batch) + b"]}"
     for attempt in range(TRIES):
         try:
-            answer = await client.post(f"{url}/v1/batch", content=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"})
+            answer = await client.post(
+                f"{url}/v1/batch", content=gzip.compress(body, 1), headers={"Content-Encoding": "gzip"}
+            )
         except httpx2.TransportError:
             pass
         else:

@@ -5,6 +5,7 @@ Field names are those of the file (`agreements/midmarket.yaml` shows all of them
 
 from collections import Counter
 from datetime import date, time
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -108,7 +109,7 @@ class BantTerms(Part):
     """How many of the four answers a qualified lead needs, and the points of each that is known."""
 
     require: int = Field(ge=0, le=4)
-    points: dict[Bant, Points] = {}
+    points: dict[Bant, Points] = Field(default={})
 
 
 def _block(text: Any) -> Any:
@@ -127,7 +128,7 @@ Block = Annotated[str, BeforeValidator(_block)]
 
 def _no_overlap(blocks: tuple[str, ...]) -> tuple[str, ...]:
     bounds = sorted(tuple(part.strip() for part in block.split("-")) for block in blocks)
-    if any(one[1] > other[0] for one, other in zip(bounds, bounds[1:], strict=False)):
+    if any(one[1] > other[0] for one, other in pairwise(bounds)):
         raise ValueError("blocks of hours overlap")
     return blocks
 
@@ -221,7 +222,7 @@ class Agreement(Part):
     """One version of the contract between marketing and sales."""
 
     name: str = Field(min_length=1, max_length=200)
-    definitions: dict[Stage, str] = {}
+    definitions: dict[Stage, str] = Field(default={})
     must_have: tuple[str, ...] = ()
     personas: tuple[Persona, ...] = ()
     rule_out: tuple[RuleOut, ...] = ()

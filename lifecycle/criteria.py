@@ -91,13 +91,13 @@ class EventCriterion(Part):
     within_days: float | None = Field(default=None, gt=0, le=3_650)
 
 
-class All(Part):
+class AllOf(Part):
     """Every part must hold."""
 
     all: tuple[Criterion, ...] = Field(min_length=1)
 
 
-class Any_(Part):
+class AnyOf(Part):
     """One part must hold."""
 
     any: tuple[Criterion, ...] = Field(min_length=1)
@@ -118,27 +118,27 @@ def kind_of(raw: Any) -> str | None:
 
 
 Criterion = Annotated[
-    Annotated[All, Tag("all")]
-    | Annotated[Any_, Tag("any")]
+    Annotated[AllOf, Tag("all")]
+    | Annotated[AnyOf, Tag("any")]
     | Annotated[Not, Tag("not")]
     | Annotated[EventCriterion, Tag("event")]
     | Annotated[FieldCriterion, Tag("field")],
     Discriminator(kind_of),
 ]
-All.model_rebuild()
-Any_.model_rebuild()
+AllOf.model_rebuild()
+AnyOf.model_rebuild()
 Not.model_rebuild()
 
-AnyCriterion = All | Any_ | Not | EventCriterion | FieldCriterion
+AnyCriterion = AllOf | AnyOf | Not | EventCriterion | FieldCriterion
 Kind = Literal["fit", "behaviour", "bant", "must_have", "rule_out", "threshold", "moment"]
 
 
 def parts_of(criterion: AnyCriterion) -> tuple[AnyCriterion, ...]:
     """Return the criteria directly inside, none for one on a field or an event."""
     match criterion:
-        case All():
+        case AllOf():
             return criterion.all
-        case Any_():
+        case AnyOf():
             return criterion.any
         case Not():
             return (criterion.not_,)

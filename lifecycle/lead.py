@@ -324,9 +324,7 @@ def advance(lead: LeadState, event: Event, at: datetime, fact: Fact | None = Non
             change |= {"owner": None, "last_owner": lead.owner}
     change |= _consequence(lead, rule.effect, event, fact, at)
     moved = lead.model_copy(update=change)
-    return moved, Move(
-        event=event, source=rule.source, target=rule.target, effect=rule.effect, at=at, fact=fact
-    )
+    return moved, Move(event=event, source=rule.source, target=rule.target, effect=rule.effect, at=at, fact=fact)
 
 
 def _consequence(

@@ -9,9 +9,7 @@ from .stages import Event, rule_for
 _Named = tuple[Event, Fact] | None
 
 
-def events_of(
-    moment: Moment, lead: Callable[[], LeadState], at: datetime
-) -> Iterator[tuple[Event, Fact]]:
+def events_of(moment: Moment, lead: Callable[[], LeadState], at: datetime) -> Iterator[tuple[Event, Fact]]:
     """Yield, one after another, what happens to the lead because of `moment`.
 
     `lead` gives the lead as it stands when the next event is asked for: an event that the table has no row for

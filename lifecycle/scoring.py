@@ -4,23 +4,23 @@ The result depends only on the set of engagements, never on the order in which t
 days, so that a score can be computed again, and explained. Unknown earns nothing.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import translate
 from functools import lru_cache
-from re import IGNORECASE, compile
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from .agreement import Agreement, BehaviourCriterion, EnrollAction, MomentRule
 from .criteria import (
-    All,
+    AllOf,
     Answer,
-    Any_,
     AnyCriterion,
+    AnyOf,
     Comparison,
     EventCriterion,
     FieldCriterion,
@@ -113,7 +113,7 @@ class Assessment:
 
 @dataclass(slots=True)
 class _Facts:
-    """All that is known of one lead, arranged for many questions; engagements are in order of time."""
+    """AllOf that is known of one lead, arranged for many questions; engagements are in order of time."""
 
     profile: Profile
     at: datetime
@@ -290,9 +290,7 @@ class Scorer:
             )
 
 
-def _facts(
-    profile: Profile, engagements: Iterable[Engagement], at: datetime, since: datetime | None
-) -> _Facts:
+def _facts(profile: Profile, engagements: Iterable[Engagement], at: datetime, since: datetime | None) -> _Facts:
     by_event: dict[str, list[Engagement]] = defaultdict(list)
     for engagement in engagements:
         if since is None or engagement.at >= since:
@@ -311,10 +309,10 @@ def _answer(criterion: AnyCriterion, facts: _Facts) -> Answer:
             return _happened(criterion, facts)
         case Not():
             return _OPPOSITE[_answer(criterion.not_, facts)]
-        case All():
+        case AllOf():
             answers = {_answer(part, facts) for part in criterion.all}
             return next((one for one in (Answer.NOT_MET, Answer.UNKNOWN) if one in answers), Answer.MET)
-        case Any_():
+        case AnyOf():
             answers = {_answer(part, facts) for part in criterion.any}
             return next((one for one in (Answer.MET, Answer.UNKNOWN) if one in answers), Answer.NOT_MET)
 
@@ -344,7 +342,7 @@ _TESTS: Final[Mapping[str, Any]] = {
     "between": lambda value, wanted: _within(value, *wanted),
     "at_least": lambda value, wanted: _within(value, wanted, None),
     "at_most": lambda value, wanted: _within(value, None, wanted),
-    "like": lambda value, wanted: _glob(wanted)(str(value)),
+    "like": lambda value, wanted: _fits(wanted, str(value)),
 }
 
 
@@ -353,10 +351,14 @@ def _folded(value: Scalar) -> Any:
     return (bool, value) if isinstance(value, bool) else value.casefold() if isinstance(value, str) else value
 
 
+def _fits(pattern: str, text: str) -> bool:
+    return _glob(pattern)(text) is not None
+
+
 @lru_cache(maxsize=4_096)
-def _glob(pattern: str) -> Any:
+def _glob(pattern: str) -> Callable[[str], object]:
     """Return the test for a glob; fnmatch's translation is atomic per `*`, so matching cannot run away."""
-    return compile(translate(pattern), IGNORECASE).match
+    return re.compile(translate(pattern), re.IGNORECASE).match
 
 
 def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
@@ -369,7 +371,7 @@ def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
         elif isinstance(wanted, Range):
             if not _within(value, wanted.at_least, wanted.at_most):
                 return False
-        elif not (_glob(wanted)(str(value)) if isinstance(wanted, str) else _folded(wanted) == value):
+        elif not (_fits(wanted, str(value)) if isinstance(wanted, str) else _folded(wanted) == value):
             return False
     return None if undecided else True
 
@@ -394,9 +396,7 @@ def _occurrences(criterion: EventCriterion, facts: _Facts) -> list[_Occurrence]:
     by_value: dict[str, list[Engagement]] = defaultdict(list)
     for one in matching:
         by_value[str(one.properties[criterion.same])].append(one)
-    found = [
-        _Occurrence(value, window) for value, same in by_value.items() for window in _windows(criterion, same)
-    ]
+    found = [_Occurrence(value, window) for value, same in by_value.items() for window in _windows(criterion, same)]
     return sorted(found, key=lambda one: (one.at, one.value or ""))
 
 
@@ -453,9 +453,7 @@ def _topic(engagement: Engagement) -> str | None:
 
 def _evidence(engagements: Iterable[Engagement]) -> tuple[Evidence, ...]:
     newest = sorted(engagements, key=lambda one: (one.at, one.message_id), reverse=True)[:EVIDENCE]
-    return tuple(
-        Evidence(message_id=one.message_id, at=one.at, event=one.event, detail=_topic(one)) for one in newest
-    )
+    return tuple(Evidence(message_id=one.message_id, at=one.at, event=one.event, detail=_topic(one)) for one in newest)
 
 
 def _moment(rule: MomentRule, facts: _Facts) -> Finding:
@@ -488,7 +486,7 @@ def _missing(criterion: AnyCriterion, facts: _Facts) -> str | None:
             return f"{describe(criterion.not_)} must not hold"
         case _:
             parts = [words for part in parts_of(criterion) if (words := _missing(part, facts))]
-            return (" and " if isinstance(criterion, All) else " or ").join(parts)
+            return (" and " if isinstance(criterion, AllOf) else " or ").join(parts)
 
 
 def _still(criterion: EventCriterion, facts: _Facts, answer: Answer) -> str:
@@ -520,7 +518,7 @@ def describe(criterion: AnyCriterion) -> str:
         case Not():
             return f"not {describe(criterion.not_)}"
         case _:
-            word = " and " if isinstance(criterion, All) else " or "
+            word = " and " if isinstance(criterion, AllOf) else " or "
             return word.join(describe(part) for part in parts_of(criterion))
 
 

@@ -7,6 +7,7 @@ written beside the scores (the outbox) and signalled to the workflows afterwards
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -59,15 +60,10 @@ async def assess(session: AsyncSession, leads: Sequence[Lead], at: datetime) -> 
             fired += _score(lead, agreement, scorer, done[lead.id], at)
     if not fired:
         return 0
-    added = await session.exec(
-        insert(OutboxMoment)
-        .values(fired)
-        .on_conflict_do_nothing(index_elements=["lead_id", "key"])
-        .returning(col(OutboxMoment.id))
-    )
-    new = len(added.all())
+    rows = insert(OutboxMoment).values(fired).on_conflict_do_nothing(index_elements=["lead_id", "key"])
+    new = len((await session.execute(rows.returning(col(OutboxMoment.id)))).all())
     if new:
-        await session.exec(_NOTIFY)
+        await session.execute(_NOTIFY)
     return new
 
 
@@ -80,13 +76,13 @@ async def engagements_of(
     that the two reach together would be missed.
     """
     row = EngagementRow
-    query = select(row.visitor_id, row.message_id, row.event, row.at, row.properties).where(
+    query = sa.select(col(row.visitor_id), col(row.message_id), col(row.event), col(row.at), col(row.properties)).where(
         col(row.visitor_id).in_([lead.id for lead in leads]),
         col(row.event).in_(scorer.event_names),
         col(row.at) >= at - scorer.horizon,
     )
     done: dict[UUID, list[Engagement]] = defaultdict(list)
-    for visitor_id, message_id, event, when, properties in await session.exec(query):
+    for visitor_id, message_id, event, when, properties in await session.execute(query):
         done[visitor_id].append(Engagement(message_id, event, when, properties))
     return done
 
@@ -95,9 +91,7 @@ def _score(
     lead: Lead, agreement: Agreement, scorer: Scorer, done: list[Engagement], at: datetime
 ) -> list[dict[str, Any]]:
     since = lead.cycle_since if lead.cycle > 1 else None
-    found = scorer.assess(
-        lead.profile, done, at=at, since=since, bant=lead.bant, invalid=lead.issues
-    )
+    found = scorer.assess(lead.profile, done, at=at, since=since, bant=lead.bant, invalid=lead.issues)
     before = lead.fit
     lead.score, lead.fit, lead.behaviour = found.score, found.fit, found.behaviour
     lead.persona, lead.assessed_at = found.persona, at
@@ -149,9 +143,9 @@ def moments_of(lead: Lead, found: Assessment, *, fit_changed: bool, at: datetime
     ready = _readiness(lead, found, at, moment)
     if lead.stage is Stage.INQUIRY and not ready:
         told.insert(0, moment("arrival", "arrival", at, prequalified=True))
-    if lead.stage is Stage.DISQUALIFIED and lead.state and fit_changed and not found.ruled_out:
-        if LeadState.model_validate(lead.state).awaits_other_profile:
-            told.insert(0, moment("profile_changed", "profile_changed", at, reopened=True))
+    rests = lead.stage is Stage.DISQUALIFIED and lead.state is not None
+    if rests and fit_changed and not found.ruled_out and LeadState.model_validate(lead.state).awaits_other_profile:
+        told.insert(0, moment("profile_changed", "profile_changed", at, reopened=True))
     return ready + told
 
 
@@ -162,16 +156,14 @@ def _readiness(lead: Lead, found: Assessment, at: datetime, moment: Any) -> list
     fired = sorted((fired for fired in found.moments if fired.sales_ready), key=lambda fired: fired.at)
     requests = [one for one in fired if one.request]
     if requests:
-        ready.append(
-            moment("request", requests[0].id, requests[0].at, sales_ready=True, request=True)
-        )
+        ready.append(moment("request", requests[0].id, requests[0].at, sales_ready=True, request=True))
     elif fired:
         ready.append(moment("sales_ready", fired[0].id, fired[0].at, sales_ready=True))
     elif found.over_threshold and (lead.cycle == 1 or found.behaviour > 0):
         ready.append(moment("sales_ready", "threshold", at, sales_ready=True))
-    if lead.state and not ready and not lead.issues:
-        if LeadState.model_validate(lead.state).awaits_repair and _mended_since(lead):
-            ready.append(moment("repaired", "repaired", at, sales_ready=True, request=True))
+    mended = lead.state is not None and not ready and not lead.issues and _mended_since(lead)
+    if mended and LeadState.model_validate(lead.state).awaits_repair:
+        ready.append(moment("repaired", "repaired", at, sales_ready=True, request=True))
     return ready
 
 
@@ -186,16 +178,14 @@ async def adopt(make: Sessions, version: int, in_flight: str, now: datetime) -> 
     """
     moved, after = 0, UUID(int=0)
     while True:
-        page = await in_transaction(make, lambda session: _adopt_page(session, version, in_flight, after, now))
+        page = await in_transaction(make, partial(_adopt_page, version, in_flight, after, now))
         if not page:
             return moved
         moved, after = moved + len(page), page[-1]
 
 
-async def _adopt_page(
-    session: AsyncSession, version: int, in_flight: str, after: UUID, now: datetime
-) -> list[UUID]:
-    concerned = col(Lead.agreement_version).is_(None)
+async def _adopt_page(version: int, in_flight: str, after: UUID, now: datetime, session: AsyncSession) -> list[UUID]:
+    concerned: sa.ColumnElement[bool] = col(Lead.agreement_version).is_(None)
     if in_flight == "rescore":
         early = col(Lead.stage).in_([Stage.INQUIRY, Stage.NURTURE])
         concerned = sa.or_(concerned, early & (col(Lead.agreement_version) != version))

@@ -129,16 +129,14 @@ async def resolve(session: AsyncSession, names: set[str]) -> dict[str, UUID]:
     parameters = {"names": ordered, "ids": [uuid7() for _ in ordered]}
     await session.exec(_NEW_NAMES, params=parameters)  # type: ignore[call-overload]
     found = await session.exec(_LOCK_NAMES, params={"names": ordered})  # type: ignore[call-overload]
-    return {name: visitor for name, visitor in found}
+    return dict(found.all())
 
 
 _NEW_NAMES = sa.text(
     "INSERT INTO identities (value, visitor_id) SELECT * FROM unnest(CAST(:names AS text[]), CAST(:ids AS uuid[]))"
     " ON CONFLICT DO NOTHING"
 )
-_LOCK_NAMES = sa.text(
-    "SELECT value, visitor_id FROM identities WHERE value = ANY(:names) ORDER BY value FOR UPDATE"
-)
+_LOCK_NAMES = sa.text("SELECT value, visitor_id FROM identities WHERE value = ANY(:names) ORDER BY value FOR UPDATE")
 
 
 async def _stitch(session: AsyncSession, visitors: dict[str, UUID], group: list[str]) -> bool:

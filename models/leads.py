@@ -282,7 +282,7 @@ async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cur
             "at": entry.at,
             "by": who,
             **{key: value for key, value in entry.data.items() if key not in ("note", "by")},
-            "note": note.body if note else None,
+            "note": getattr(note, "body", None),
         }
         for entry, who, note in rows[:limit]
     ]
@@ -349,5 +349,3 @@ def _time(text: str) -> datetime:
     if at.tzinfo is None:
         raise BadCursor(text)
     return at
-
-

@@ -18,7 +18,7 @@ Problems = dict[str, str]
 MAX_FIELDS: Final = 100
 MAX_TEXT: Final = 1000
 _FIELD: Final = re.compile(r"[\w$][\w .$-]{0,59}")
-_SUFFIXES: Final = PublicSuffixList()  # type: ignore[no-untyped-call]
+_SUFFIXES: Final = PublicSuffixList()
 _TRAITS: Final = {
     "firstname": "first_name",
     "lastname": "last_name",
@@ -50,7 +50,7 @@ def normal_email(text: object) -> str:
 def registrable_domain(host: str) -> str:
     """Return the domain that a company registers: `mail.sales.acme.co.uk` → `acme.co.uk`."""
     host = host.strip().lower().rstrip(".")
-    return str(_SUFFIXES.privatesuffix(host) or host)  # type: ignore[no-untyped-call]
+    return str(_SUFFIXES.privatesuffix(host) or host)
 
 
 def check_profile(raw: Mapping[str, object]) -> tuple[Profile, Problems]:

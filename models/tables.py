@@ -229,9 +229,7 @@ class TimelineEntry(SQLModel, table=True):
 
     __tablename__ = "timeline"
     __table_args__ = (
-        sa.Index(
-            "timeline_moves", "lead_id", "version", unique=True, postgresql_where=sa.text("version IS NOT NULL")
-        ),
+        sa.Index("timeline_moves", "lead_id", "version", unique=True, postgresql_where=sa.text("version IS NOT NULL")),
         sa.Index("timeline_of_lead", "lead_id", "at"),
     )
 

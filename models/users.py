@@ -88,9 +88,7 @@ async def viewer_of(session: AsyncSession, token: str, admin_token: str, admin_e
         user = await find_user(session, admin_email)
     else:
         owner = select(User).join(Token, col(Token.user_id) == col(User.id))
-        user = (
-            await session.exec(owner.where(Token.digest == digest(token), col(Token.revoked_at).is_(None)))
-        ).first()
+        user = (await session.exec(owner.where(Token.digest == digest(token), col(Token.revoked_at).is_(None)))).first()
     if user is None or not user.active:
         return None
     return Viewer(user.id, user.email, user.role, await _team(session, user))

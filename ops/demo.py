@@ -180,9 +180,7 @@ class Demo:
         path = SAMPLE / "leads.csv"
         bar = self._bars.add_task("Leads imported", total=len(_rows("leads.csv")))
         errors = self._settings.data_dir / "demo-leads.errors.csv"
-        await import_file(
-            make, path, errors, {}, progress=lambda line: self._bars.update(bar, completed=line - 1)
-        )
+        await import_file(make, path, errors, {}, progress=lambda line: self._bars.update(bar, completed=line - 1))
 
     async def _replay(self) -> None:
         path = SAMPLE / "engagements.ndjson"
@@ -228,9 +226,7 @@ class Demo:
             async with gate:
                 for number, (what, body) in enumerate(steps):
                     key = f"demo-{lead['cycle']}-{number}-{what}"
-                    answer = await self._post(
-                        rep, f"/api/leads/{lead['id']}/{what}", body, key=key, may=(404, 409)
-                    )
+                    answer = await self._post(rep, f"/api/leads/{lead['id']}/{what}", body, key=key, may=(404, 409))
                     self._bars.advance(bar)
                     if not answer:  # it has gone another way since
                         self._bars.advance(bar, len(steps) - number - 1)
@@ -265,9 +261,7 @@ class Demo:
         say(f"\nLeads now: {' · '.join(counts)}\n", markup=False)
         say(f"Look at   {settings.url}", markup=False)
         if settings.temporal_is_embedded or settings.temporal_address.startswith("127."):
-            say(
-                f"          http://127.0.0.1:{settings.temporal_ui_port}  (Temporal's own view)", markup=False
-            )
+            say(f"          http://127.0.0.1:{settings.temporal_ui_port}  (Temporal's own view)", markup=False)
         say(f"Log in    all of them with the password {self._story.password}", markup=False)
         for email, (name, role) in PEOPLE.items():
             say(f"          {email:<24} {name}, {role}", markup=False)
@@ -324,9 +318,7 @@ def steps_for(email: str, tale: Mapping[str, str], tries: Sequence[Mapping[str, 
     if chance < 96 or not tale:
         return []  # stands in the queue
     accept: Step = ("accept", {})
-    attempts: list[Step] = [
-        ("attempts", {"channel": one["channel"], "outcome": one["outcome"]}) for one in tries[:2]
-    ]
+    attempts: list[Step] = [("attempts", {"channel": one["channel"], "outcome": one["outcome"]}) for one in tries[:2]]
     bant = {"budget": True, "authority": True, "need": True, "timeline": chance % 2 == 0}
     qualify: Step = ("qualify", {**bant, "interest": "Asked for a walk through their own case"})
     if tale.get("outcome") in ("won", "lost"):

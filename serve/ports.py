@@ -48,14 +48,10 @@ def _check(port: Port) -> None:
             port.host, port.number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind) as probe:
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as the servers do: TIME_WAIT is no obstacle
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
             probe.bind(address)
     except socket.gaierror as error:
-        raise CannotServe(
-            f"BATON_HOST {port.host} is no address of this machine ({error.strerror})."
-        ) from error
+        raise CannotServe(f"BATON_HOST {port.host} is no address of this machine ({error.strerror}).") from error
     except OSError as error:
         raise CannotServe(_reason(port, error)) from error
 
@@ -63,10 +59,7 @@ def _check(port: Port) -> None:
 def _reason(port: Port, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return (
-                f"Port {port.number} on {port.host} is taken by another program;"
-                f" set {port.setting} to a free port."
-            )
+            return f"Port {port.number} on {port.host} is taken by another program; set {port.setting} to a free port."
         case errno.EADDRNOTAVAIL:
             return f"BATON_HOST {port.host} is no address of this machine."
         case errno.EACCES:

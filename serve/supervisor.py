@@ -78,9 +78,7 @@ async def serve(settings: Settings, *, choose: Choose | None = None, then: Then 
 def resolved(settings: Settings) -> Settings:
     """Return the settings with the addresses of the embedded parts filled in."""
     database = (
-        EmbeddedPostgres(settings.data_dir).url
-        if settings.database_is_embedded
-        else addresses.database_url(settings)
+        EmbeddedPostgres(settings.data_dir).url if settings.database_is_embedded else addresses.database_url(settings)
     )
     temporal = settings.temporal_address or f"127.0.0.1:{settings.temporal_port}"
     return settings.model_copy(update={"database_url": database, "temporal_address": temporal})
@@ -122,9 +120,7 @@ class _WebProbe:
     settings: Settings
 
     def __call__(self) -> bool:
-        connection = http.client.HTTPConnection(
-            ports.loopback_of(self.settings.host), self.settings.port, timeout=2
-        )
+        connection = http.client.HTTPConnection(ports.loopback_of(self.settings.host), self.settings.port, timeout=2)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == http.HTTPStatus.OK
@@ -200,9 +196,7 @@ class _Keeper:
                 raise CannotServe(self._failure())
             return self.task.result()
         while not (
-            self._process is not None
-            and self._process.returncode is None
-            and await asyncio.to_thread(self.part.ready)
+            self._process is not None and self._process.returncode is None and await asyncio.to_thread(self.part.ready)
         ):
             if self.task.done():
                 return self.task.result()
@@ -300,8 +294,7 @@ async def reach_outside(settings: Settings, *, within: float = 10.0) -> None:
         while (reason := await asyncio.to_thread(_temporal_refusal, settings.temporal_address)) is not None:
             if time.monotonic() > deadline:
                 raise CannotServe(
-                    f"Temporal at {settings.temporal_address} is out of reach ({reason});"
-                    " see BATON_TEMPORAL_ADDRESS."
+                    f"Temporal at {settings.temporal_address} is out of reach ({reason}); see BATON_TEMPORAL_ADDRESS."
                 )
             await asyncio.sleep(0.5)
 

@@ -61,8 +61,7 @@ async def connect(settings: Settings, *, within: float = 30.0, runtime: Runtime 
                 raise CannotServe(_refusal(settings, address, error)) from error
             if time.monotonic() > deadline:
                 raise CannotServe(
-                    f"Temporal at {address} is out of reach ({_first_line(error)});"
-                    " see BATON_TEMPORAL_ADDRESS."
+                    f"Temporal at {address} is out of reach ({_first_line(error)}); see BATON_TEMPORAL_ADDRESS."
                 ) from error
             await asyncio.sleep(_PAUSE)
         else:

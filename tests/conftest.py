@@ -50,11 +50,7 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_extra_args=[
             "--dynamic-config-value",
             "frontend.enableServerVersionCheck=false",
-            *(
-                word
-                for name, kind in SEARCH_ATTRIBUTES.items()
-                for word in ("--search-attribute", f"{name}={kind}")
-            ),
+            *(word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")),
         ],
         dev_server_log_level="error",
     ) as environment:

@@ -100,7 +100,8 @@ class Relay:
 
     async def standing(self, lead_id: UUID) -> LeadState:
         handle = self.client.get_workflow_handle(workflow_id(lead_id))
-        return await handle.query("standing", result_type=LeadState)
+        state: LeadState = await handle.query("standing", result_type=LeadState)
+        return state
 
     async def projection(self, lead_id: UUID) -> Lead:
         async with self.make() as session:
@@ -149,7 +150,7 @@ async def sign_the_example(make: Sessions, source: str = MIDMARKET) -> int:
 async def a_user(make: Sessions, role: str, name: str | None = None) -> User:
     """A person with that role; the password cannot be used."""
     name = name or f"{role}-{uuid4().hex[:8]}"
-    user = User(email=f"{name}@baton.test", name=name, role=role, password_hash="!")  # noqa: S106 - matches nothing
+    user = User(email=f"{name}@baton.test", name=name, role=role, password_hash="!")
     async with make() as session, session.begin():
         session.add(user)
     return user

@@ -43,11 +43,15 @@ async def decide(client: Client, lead_id: UUID, command: Command, update_id: str
         async with asyncio.timeout(PATIENCE.total_seconds()):
             for pause in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0):
                 try:
-                    return await handle.execute_update("decide", command, id=update_id, result_type=Standing)
+                    answer: Standing = await handle.execute_update(
+                        "decide", command, id=update_id, result_type=Standing
+                    )
                 except RPCError as error:
                     if error.status not in _PASSING:
                         raise
                     await asyncio.sleep(pause)
+                else:
+                    return answer
     except WorkflowUpdateFailedError as error:
         raise _reason(error) from None
     except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):

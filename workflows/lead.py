@@ -34,12 +34,8 @@ with workflow.unsafe.imports_passed_through():
 LONGEST_HISTORY: Final = 1_000
 """Events; the server would suggest to continue as new only at 4,096, and replay costs about 0.3 ms an event."""
 LONGEST_RUN: Final = timedelta(days=90)
-_SETTLING: Final = {
-    "start_to_close_timeout": timedelta(seconds=10),
-    "retry_policy": RetryPolicy(
-        initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
-    ),
-}
+_AT_MOST: Final = timedelta(seconds=10)
+_AGAIN: Final = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 
 
 @dataclass(slots=True)
@@ -175,16 +171,20 @@ class LeadWorkflow:
         """Move the lead through the table, and have the move settled and shown before anything else happens."""
         moved, move = advance(self._lead, event, workflow.now(), fact)
         plan: Plan = await workflow.execute_local_activity(
-            SETTLE, Settlement(lead=moved, move=move), result_type=Plan, **_SETTLING
+            SETTLE,
+            Settlement(lead=moved, move=move),
+            result_type=Plan,
+            start_to_close_timeout=_AT_MOST,
+            retry_policy=_AGAIN,
         )
         self._lead = moved.with_plan(plan)
         self._show()
 
     async def _note_refused(self, command: Command, refusal: Refusal, at: datetime) -> None:
-        refused = Refused(
-            lead_id=self._lead.lead_id, by=command.by, asked=command.do, at=at, refusal=refusal
+        refused = Refused(lead_id=self._lead.lead_id, by=command.by, asked=command.do, at=at, refusal=refusal)
+        await workflow.execute_local_activity(
+            NOTE_REFUSED, refused, start_to_close_timeout=_AT_MOST, retry_policy=_AGAIN
         )
-        await workflow.execute_local_activity(NOTE_REFUSED, refused, **_SETTLING)
 
     def _show(self) -> None:
         """Let operations find and read the lead in Temporal's own tools; ids only, nothing personal."""

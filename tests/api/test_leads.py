@@ -75,9 +75,7 @@ async def test_creating_a_lead_again_updates_it(admin: httpx2.AsyncClient) -> No
         ("nul \x00 key", "x"),
     ],
 )
-async def test_a_wrong_field_is_named_and_nothing_is_written(
-    admin: httpx2.AsyncClient, field: str, value: Any
-) -> None:
+async def test_a_wrong_field_is_named_and_nothing_is_written(admin: httpx2.AsyncClient, field: str, value: Any) -> None:
     email = an_email()
     answer = await admin.post("/api/leads", json={**GOOD, "email": email, field: value})
     assert answer.status_code == 422, answer.text
@@ -89,9 +87,7 @@ async def test_a_wrong_field_is_named_and_nothing_is_written(
 @pytest.mark.parametrize(
     "body", [b"{", b"[1]", b'"\\ud800"', b'{"email": "\\ud800@x.test"}', b'{"a":' * 100_000, b"\xff", b""]
 )
-async def test_a_body_that_cannot_be_read_is_refused_and_breaks_nothing(
-    admin: httpx2.AsyncClient, body: bytes
-) -> None:
+async def test_a_body_that_cannot_be_read_is_refused_and_breaks_nothing(admin: httpx2.AsyncClient, body: bytes) -> None:
     answer = await admin.post("/api/leads", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -125,9 +121,7 @@ async def test_the_loser_of_a_race_hears_who_won_and_when(desk: Desk, admin: htt
     lead = await an_mql(desk, admin)
     path = f"/api/leads/{lead['id']}"
     rep = await desk.as_owner(lead["owner"])
-    answers = await asyncio.gather(
-        rep.post(f"{path}/accept"), admin.post(f"{path}/reject", json={"reason": "no_bant"})
-    )
+    answers = await asyncio.gather(rep.post(f"{path}/accept"), admin.post(f"{path}/reject", json={"reason": "no_bant"}))
     assert sorted(answer.status_code for answer in answers) == [200, 409]
     lost = next(answer.json() for answer in answers if answer.status_code == 409)
     assert "by " in lost["detail"] and "UTC" in lost["detail"]
@@ -160,7 +154,7 @@ async def test_a_request_without_must_have_data_waits_for_the_data(desk: Desk, a
     lead = await a_lead(admin, company=None)
     await arrives(desk, admin, lead["id"], "nurture")
     message = {"event": "Form Submitted", "messageId": uuid4().hex, "userId": lead["profile"]["email"]}
-    message |= {"properties": {"form": "contact_sales"}}  # type: ignore[dict-item]
+    message |= {"properties": {"form": "contact_sales"}}
     await desk.client().post("/v1/track", json=message, auth=(WRITE_KEY, ""))
     await desk.relay.outbox.deliver()
     assert (await admin.get(f"/api/leads/{lead['id']}")).json()["stage"] == "nurture"
@@ -201,7 +195,7 @@ async def test_lists_page_by_cursor_and_filter(desk: Desk, admin: httpx2.AsyncCl
     made = [(await a_lead(admin, company=company))["id"] for _ in range(5)]
     seen, cursor = [], None
     while True:
-        query = {"q": company, "limit": 2} | ({"cursor": cursor} if cursor else {})
+        query: dict[str, Any] = {"q": company, "limit": 2} | ({"cursor": cursor} if cursor else {})
         page = (await admin.get("/api/leads", params=query)).json()
         seen += [lead["id"] for lead in page["items"]]
         cursor = page["next"]

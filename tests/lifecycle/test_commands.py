@@ -20,8 +20,7 @@ from lifecycle.commands import (
 from lifecycle.lead import NotPossible
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
 from lifecycle.stages import ClockKind, Event, Stage
-
-from tests.lifecycle.factories import D, H, T0, a_clock, a_lead
+from tests.lifecycle.factories import T0, D, H, a_clock, a_lead
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from lifecycle.lead import (
 )
 from lifecycle.reasons import Channel, Outcome, Reason
 from lifecycle.stages import ClockKind, Event, Stage
-
-from tests.lifecycle.factories import TERMS, D, H, T0, a_clock, a_lead, a_moment
+from tests.lifecycle.factories import T0, TERMS, D, H, a_clock, a_lead, a_moment
 
 
 def tried(*channels: Channel, outcome: Outcome = Outcome.NO_ANSWER) -> tuple[Attempt, ...]:

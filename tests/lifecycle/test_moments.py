@@ -4,16 +4,15 @@ from lifecycle.lead import LeadState, Moment, advance
 from lifecycle.moments import events_of
 from lifecycle.reasons import Reason
 from lifecycle.stages import Event, Stage
-
-from tests.lifecycle.factories import D, T0, a_lead, a_moment
+from tests.lifecycle.factories import T0, D, a_lead, a_moment
 
 
 def happens(lead: LeadState, moment: Moment) -> tuple[list[Event], LeadState]:
-    events, now = [], lead
-    for event, fact in events_of(moment, lambda: now, T0):
-        now, _ = advance(now, event, T0, fact)
+    events, passed = list[Event](), [lead]
+    for event, fact in events_of(moment, lambda: passed[-1], T0):
+        passed.append(advance(passed[-1], event, T0, fact)[0])
         events.append(event)
-    return events, now
+    return events, passed[-1]
 
 
 def test_an_arrival_is_nurtured() -> None:

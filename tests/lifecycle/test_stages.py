@@ -8,7 +8,6 @@ import pytest
 from lifecycle.diagram import mermaid, table
 from lifecycle.lead import NotPossible, advance
 from lifecycle.stages import CLOCKS, OVERDUE, RULES, TERMINAL, Event, Stage, events_from, rule_for
-
 from tests.lifecycle.factories import T0, a_lead
 
 # fmt: off

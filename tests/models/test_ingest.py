@@ -84,7 +84,9 @@ async def test_what_a_visitor_did_before_being_known_counts(relay: Relay) -> Non
     async with relay.make() as session:
         visitor = (await session.exec(select(Identity.visitor_id).where(Identity.value == anonymous))).one()
         assert await session.get(Lead, visitor) is None
-    identify = a_message(relay, "identified", "identify", user=email, anonymous=anonymous, traits={**GOOD, "email": email})
+    identify = a_message(
+        relay, "identified", "identify", user=email, anonymous=anonymous, traits={**GOOD, "email": email}
+    )
     await relay.ingest(identify)
     async with relay.make() as session:
         lead = (await session.exec(select(Lead).where(Lead.email == email))).one()
@@ -136,7 +138,9 @@ async def test_older_news_fills_gaps_and_overwrites_nothing(relay: Relay) -> Non
 async def test_a_trait_that_cannot_be_taken_is_said_on_the_lead(relay: Relay) -> None:
     email = f"jo.{uuid4().hex[:12]}@firm.test"
     await relay.ingest(
-        a_message(relay, "identified", "identify", user=email, traits={"email": email, "phone": "call me", "name": "Jo"})
+        a_message(
+            relay, "identified", "identify", user=email, traits={"email": email, "phone": "call me", "name": "Jo"}
+        )
     )
     async with relay.make() as session:
         lead = (await session.exec(select(Lead).where(Lead.email == email))).one()

@@ -40,15 +40,11 @@ async def test_temporal_continues_on_its_file_after_a_kill(temporal_server: Embe
 async def test_temporal_keeps_closed_workflows_for_thirty_days(temporal_server: EmbeddedTemporal) -> None:
     temporal_server.start()
     client = await connect(Settings(temporal_address=temporal_server.address))
-    namespace = await client.workflow_service.describe_namespace(
-        DescribeNamespaceRequest(namespace="default")
-    )
+    namespace = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
     assert namespace.config.workflow_execution_retention_ttl.ToTimedelta().days == 30
 
 
-def test_a_temporal_file_of_another_version_is_refused(
-    temporal_server: EmbeddedTemporal, tmp_path: Path
-) -> None:
+def test_a_temporal_file_of_another_version_is_refused(temporal_server: EmbeddedTemporal, tmp_path: Path) -> None:
     (tmp_path / "temporal.db").touch()
     (tmp_path / "temporal.version").write_text("1.20\n")
     with pytest.raises(CannotServe, match=r"written by Temporal server 1\.20.*baton rebuild"):

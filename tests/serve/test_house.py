@@ -195,8 +195,7 @@ def test_a_taken_port_is_named_with_its_setting(told: Settings, field: str, sett
         other.listen()
         said = refusal(told)
     assert said == (
-        f"baton: Port {getattr(told, field)} on 127.0.0.1 is taken by another program;"
-        f" set {setting} to a free port."
+        f"baton: Port {getattr(told, field)} on 127.0.0.1 is taken by another program; set {setting} to a free port."
     )
 
 

@@ -22,7 +22,12 @@ BANT = Qualify(by="", budget=True, authority=True, need=True, timeline=False)
 
 def ready(relay: Relay, cycle: int = 1, key: str = "s", **more: bool) -> Moment:
     return Moment(
-        key=f"{cycle}:{key}", cause="contact_me", at=relay.now(), cycle=cycle, sales_ready=True, **({"request": True} | more)
+        key=f"{cycle}:{key}",
+        cause="contact_me",
+        at=relay.now(),
+        cycle=cycle,
+        sales_ready=True,
+        **({"request": True} | more),
     )
 
 
@@ -156,9 +161,7 @@ async def test_a_decision_by_signal_counts_like_one_by_update(relay: Relay) -> N
 async def test_each_reason_recycles_along_its_own_path(relay: Relay) -> None:
     wake = relay.now() + timedelta(days=30)
     lead_id, owner = await an_mql(relay)
-    await relay.decide(
-        lead_id, Reject(by=owner, reason=Reason.NO_BANT, bant_missing=(Bant.BUDGET,), wake_on=wake)
-    )
+    await relay.decide(lead_id, Reject(by=owner, reason=Reason.NO_BANT, bant_missing=(Bant.BUDGET,), wake_on=wake))
     lead = await relay.standing(lead_id)
     assert (lead.stage, lead.cycle, lead.track, lead.wake_at) == (Stage.NURTURE, 2, "long-term", wake)
     assert lead.cool_off_until is not None

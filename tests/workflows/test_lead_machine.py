@@ -62,7 +62,9 @@ async def test_the_workflow_and_the_table_never_disagree(relay: Relay) -> None:
         def arrives(self) -> None:
             self.lead_id = ask(relay.a_lead())
             self.cycle_moments = 0
-            ask(relay.tell(self.lead_id, Moment(key="1:a", cause="arrival", at=relay.now(), cycle=1, prequalified=True)))
+            ask(
+                relay.tell(self.lead_id, Moment(key="1:a", cause="arrival", at=relay.now(), cycle=1, prequalified=True))
+            )
             self.state: LeadState = ask(relay.standing(self.lead_id))
             assert self.state.stage is Stage.NURTURE
 
