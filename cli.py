@@ -194,7 +194,7 @@ def add_user(
     try:
         address = normal_email(email)
     except ValueError as error:
-        raise Failed(f"{email} {error}.", 2) from None
+        raise Failed(f"{email} {str(error).rstrip('.')}.", 2) from None
     given = sys.stdin.readline().rstrip("\n") if password == "-" else password  # noqa: S105 - not a password
     if given is not None and len(given) < 8:
         raise Failed("A password has at least 8 characters.", 2)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from yaml.constructor import ConstructorError
 
 from lifecycle.agreement import Agreement
 from lifecycle.tracks import Track
@@ -57,16 +58,36 @@ def read_tracks(text: str) -> list[Track]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: `NO` is Norway, `on` is a word, a date stays text."""
+    """YAML as people mean it: `NO` is Norway, `on` is a word, a date stays text, and so does `14:00`."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Return the text of `node`; JSON writes an emoji as two halves, which YAML leaves apart."""
+        text = super().construct_scalar(node)
+        try:
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            whole = "\0"
+        if "\0" in whole:
+            raise ConstructorError(None, None, "holds a character that is no text", node.start_mark)
+        return whole
 
 
+_OWN: Final = {
+    "tag:yaml.org,2002:bool": (r"^(?:true|false|True|False|TRUE|FALSE)$", "tTfF"),
+    "tag:yaml.org,2002:int": (r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+|[0-9]+[eE][-+]?[0-9]+)$",
+        "-+.0123456789",
+    ),
+    "tag:yaml.org,2002:timestamp": None,
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+    first: [pair for pair in pairs if pair[0] not in _OWN]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False|TRUE|FALSE)$"), list("tTfF")
-)
+for _tag, _form in _OWN.items():
+    if _form:
+        _Loader.add_implicit_resolver(_tag, re.compile(_form[0]), list(_form[1]))
 
 
 def _read(text: str, shape: TypeAdapter[T]) -> T:
@@ -77,6 +98,8 @@ def _read(text: str, shape: TypeAdapter[T]) -> T:
 def _parse(text: str) -> tuple[Any, Mapping[Path, yaml.Mark]]:
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise AgreementInvalid([Problem(1, 1, "", f"the file is larger than {MAX_BYTES // 1024} KiB")])
+    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        text = text.replace("\t", " ")  # JSON may be indented by tabs, YAML may not
     loader = None
     try:
         loader = _Loader(text)
@@ -101,11 +124,16 @@ def _parse(text: str) -> tuple[Any, Mapping[Path, yaml.Mark]]:
 
 
 def _refuse_bombs(text: str) -> None:
-    """Aliases and deep nesting cost far more to build than to write; the event stream shows them cheaply."""
+    """Aliases and deep nesting cost far more to build than to write; the event stream shows them cheaply.
+
+    Tags ask for types that no agreement needs, and some of them break the loader.
+    """
     level = count = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             raise AgreementInvalid([_at(event.start_mark, "", "aliases are not allowed here")])
+        if getattr(event, "tag", None):
+            raise AgreementInvalid([_at(event.start_mark, "", "tags are not allowed here")])
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         count += isinstance(event, yaml.NodeEvent)
         if level > MAX_DEPTH:

@@ -24,8 +24,9 @@ from . import problems
 from .auth import authenticate
 from .problems import Refused
 
-ABANDONED: Final = timedelta(seconds=60)
-"""A request that has not answered by then died with its process; the key is free again."""
+ABANDONED: Final = timedelta(seconds=20)
+"""A request that has not answered by then died with its process; the key is free again. A decision is answered
+within 15 s (`workflows.gate.PATIENCE`), and one that is still under way counts once all the same."""
 
 
 class IdempotentRoute(APIRoute):

@@ -24,7 +24,7 @@ from lifecycle.lead import LeadState, NotPossible
 from lifecycle.stages import TERMINAL, Stage
 from models import agreements, leads
 from models.users import Viewer, find_user
-from workflows.gate import decide
+from workflows.gate import LeadUnknown, decide
 
 from .auth import EVERYONE, SALES, allow
 from .house import House, house, seen_lead
@@ -236,8 +236,8 @@ async def _decide(
     lead = await seen_lead(home, lead_id, viewer)
     stage = Stage(lead["stage"])
     if stage in TERMINAL:
-        now = datetime.now(UTC)
-        name(command, LeadState(lead_id=str(lead_id), stage=stage, since=now, cycle_since=now), now)
+        await _answer_of_closed(home, lead_id, stage, command, request.state.update_id)
+        return await _answer(home, lead_id)
     body = words | ({"note": note} if note else {})
     note_id = await leads.add_note(home.make, lead_id, viewer.id, body, datetime.now(UTC)) if body else None
     command = command.model_copy(update={"seen": stage, "note": note_id})
@@ -248,6 +248,15 @@ async def _decide(
             await leads.drop_note(home.make, note_id)
         raise await _with_names(home, refused) from None
     return await _answer(home, lead_id)
+
+
+async def _answer_of_closed(home: House, lead_id: UUID, stage: Stage, command: Command, update_id: str) -> None:
+    """Return if this very decision closed the lead, and its answer was lost on the way; raises NotPossible."""
+    try:
+        await decide(home.client, lead_id, command, update_id)
+    except LeadUnknown:
+        now = datetime.now(UTC)
+        name(command, LeadState(lead_id=str(lead_id), stage=stage, since=now, cycle_since=now), now)
 
 
 async def _with_names(home: House, refused: NotPossible) -> NotPossible:

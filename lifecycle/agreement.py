@@ -3,13 +3,14 @@
 Field names are those of the file (`agreements/midmarket.yaml` shows all of them); what is not known is refused.
 """
 
+import re
 from collections import Counter
-from datetime import date, time
+from datetime import date
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .criteria import AnyCriterion, Criterion, EventCriterion, Part, bounded, walk
 from .durations import Duration
@@ -112,18 +113,20 @@ class BantTerms(Part):
     points: dict[Bant, Points] = Field(default={})
 
 
-def _block(text: Any) -> Any:
-    start, _, end = text.partition("-") if isinstance(text, str) else ("", "", "")
-    try:
-        opens, closes = time.fromisoformat(start.strip()), time.fromisoformat(end.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} is not a block of hours such as 09:00-17:00") from None
-    if opens >= closes:
+_HOUR: Final = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_BLOCK: Final = re.compile(rf" *{_HOUR} *- *{_HOUR} *")
+
+
+def _block(text: str) -> str:
+    found = _BLOCK.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is not a block of hours such as 09:00-17:00")
+    if found[1] >= found[2]:
         raise ValueError(f"{text!r} ends before it begins")
     return text
 
 
-Block = Annotated[str, BeforeValidator(_block)]
+Block = Annotated[str, AfterValidator(_block)]
 
 
 def _no_overlap(blocks: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Answer(StrEnum):
 class Part(BaseModel):
     """A part of an agreement: never changed once read, and with no field that is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class Comparison(Part):

@@ -5,7 +5,7 @@ days, so that a score can be computed again, and explained. Unknown earns nothin
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -113,7 +113,7 @@ class Assessment:
 
 @dataclass(slots=True)
 class _Facts:
-    """AllOf that is known of one lead, arranged for many questions; engagements are in order of time."""
+    """All that is known of one lead, arranged for many questions; engagements are in order of time."""
 
     profile: Profile
     at: datetime
@@ -312,7 +312,7 @@ def _answer(criterion: AnyCriterion, facts: _Facts) -> Answer:
         case AllOf():
             answers = {_answer(part, facts) for part in criterion.all}
             return next((one for one in (Answer.NOT_MET, Answer.UNKNOWN) if one in answers), Answer.MET)
-        case AnyOf():
+        case _:
             answers = {_answer(part, facts) for part in criterion.any}
             return next((one for one in (Answer.MET, Answer.UNKNOWN) if one in answers), Answer.NOT_MET)
 
@@ -363,7 +363,7 @@ def _glob(pattern: str) -> Callable[[str], object]:
 
 def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
     """Whether the engagement counts; None when a property that would decide it is not there."""
-    undecided = criterion.same is not None and not isinstance(engagement.properties.get(criterion.same), str | int)
+    undecided = criterion.same is not None and _shared(criterion, engagement) is None
     for name, wanted in criterion.where.items():
         value = engagement.properties.get(name)
         if value is None:
@@ -371,18 +371,45 @@ def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
         elif isinstance(wanted, Range):
             if not _within(value, wanted.at_least, wanted.at_most):
                 return False
-        elif not (_fits(wanted, str(value)) if isinstance(wanted, str) else _folded(wanted) == value):
+        elif not (_fits(wanted, str(value)) if isinstance(wanted, str) else _folded(wanted) == _folded(value)):
             return False
     return None if undecided else True
+
+
+def _shared(criterion: EventCriterion, engagement: Engagement) -> str | None:
+    """The value by which `same` counts; None when the engagement does not say it, or nothing is asked."""
+    value = engagement.properties.get(criterion.same) if criterion.same else None
+    return str(value) if isinstance(value, str | int) else None
 
 
 def _happened(criterion: EventCriterion, facts: _Facts) -> Answer:
     if _occurrences(criterion, facts):
         return Answer.MET
     possible = [one for one in facts.by_event.get(criterion.event, ()) if _matches(criterion, one) is not False]
-    if len(possible) < criterion.at_least or all(_matches(criterion, one) for one in possible):
-        return Answer.NOT_MET
-    return Answer.UNKNOWN if next(_windows(criterion, possible), None) else Answer.NOT_MET
+    return Answer.UNKNOWN if _could_suffice(criterion, possible) else Answer.NOT_MET
+
+
+def _could_suffice(criterion: EventCriterion, done: Sequence[Engagement]) -> bool:
+    """Whether enough of `done` lie within one window and share a value, if those that say none had the right one."""
+    longest = _longest(criterion)
+    counts = Counter[str | None]()
+    start = 0
+    for one in done:
+        while longest is not None and one.at - done[start].at > longest:
+            gone = _shared(criterion, done[start])
+            counts[gone] -= 1
+            if not counts[gone]:
+                del counts[gone]
+            start += 1
+        value = _shared(criterion, one)
+        counts[value] += 1
+        # fewer than `at_least` of the window say no value, or this has returned: the search stays linear
+        said = (
+            max((n for known, n in counts.items() if known is not None), default=0) if value is None else counts[value]
+        )
+        if counts[None] + said >= criterion.at_least:
+            return True
+    return False
 
 
 def _occurrences(criterion: EventCriterion, facts: _Facts) -> list[_Occurrence]:
@@ -395,7 +422,7 @@ def _occurrences(criterion: EventCriterion, facts: _Facts) -> list[_Occurrence]:
         return [_Occurrence(None, window) for window in _windows(criterion, matching)]
     by_value: dict[str, list[Engagement]] = defaultdict(list)
     for one in matching:
-        by_value[str(one.properties[criterion.same])].append(one)
+        by_value[str(_shared(criterion, one))].append(one)
     found = [_Occurrence(value, window) for value, same in by_value.items() for window in _windows(criterion, same)]
     return sorted(found, key=lambda one: (one.at, one.value or ""))
 
@@ -403,7 +430,7 @@ def _occurrences(criterion: EventCriterion, facts: _Facts) -> list[_Occurrence]:
 def _windows(criterion: EventCriterion, done: Sequence[Engagement]) -> Iterator[Sequence[Engagement]]:
     """Yield the earliest groups of `at_least` engagements within the window that do not overlap."""
     size = criterion.at_least
-    longest = None if criterion.within_days is None else timedelta(days=criterion.within_days)
+    longest = _longest(criterion)
     start = 0
     while start + size <= len(done):
         group = done[start : start + size]
@@ -414,17 +441,48 @@ def _windows(criterion: EventCriterion, done: Sequence[Engagement]) -> Iterator[
             start += 1
 
 
+def _longest(criterion: EventCriterion) -> timedelta | None:
+    return None if criterion.within_days is None else timedelta(days=criterion.within_days)
+
+
+_Done = dict[str | None, Sequence[Engagement]]
+"""The engagements that first made a criterion hold, by the value that they share."""
+
+
+def _completed(criterion: AnyCriterion, facts: _Facts) -> _Done:
+    """Return what was done to meet the criterion; nothing for one on the profile, or on what was not done."""
+    match criterion:
+        case EventCriterion():
+            return _earliest((one.value, one.engagements) for one in _occurrences(criterion, facts))
+        case AnyOf():
+            return _earliest(pair for part in criterion.any for pair in _completed(part, facts).items())
+        case AllOf() if _answer(criterion, facts) is Answer.MET:
+            parts = [done for part in criterion.all if (done := _completed(part, facts))]
+            shared = dict.fromkeys(value for done in parts for value in done if value is not None)
+            return {
+                value: _joined(done[value] if value in done else next(iter(done.values())) for done in parts)
+                for value in shared or ((None,) if parts else ())
+            }
+        case _:
+            return {}
+
+
+def _earliest(found: Iterable[tuple[str | None, Sequence[Engagement]]]) -> _Done:
+    firsts: _Done = {}
+    for value, done in sorted(found, key=lambda pair: pair[1][-1].at):
+        firsts.setdefault(value, done)
+    return firsts
+
+
+def _joined(groups: Iterable[Sequence[Engagement]]) -> Sequence[Engagement]:
+    once = {one.message_id: one for group in groups for one in group}
+    return sorted(once.values(), key=lambda one: (one.at, one.message_id))
+
+
 def _fired(rule: MomentRule, facts: _Facts) -> list[FiredMoment]:
     """Return the moment once, or once per value where its engagements must share one."""
     if _answer(rule.when, facts) is not Answer.MET:
         return []
-    firsts: dict[str | None, _Occurrence] = {}
-    for part in walk(rule.when):
-        if isinstance(part, EventCriterion):
-            for one in _occurrences(part, facts):
-                known = firsts.get(one.value)
-                if known is None or one.at < known.at:
-                    firsts[one.value] = one
     does = {
         "sales_ready": "mql" in rule.then,
         "enroll": next((act.enroll for act in rule.then if isinstance(act, EnrollAction)), None),
@@ -436,12 +494,12 @@ def _fired(rule: MomentRule, facts: _Facts) -> list[FiredMoment]:
         FiredMoment(
             key=rule.id if value is None else f"{rule.id}:{value[:200]}",
             id=rule.id,
-            at=one.at,
-            evidence=[engagement.message_id for engagement in one.engagements[-EVIDENCE:]],
-            topic=value or _topic(one.engagements[-1]),
+            at=done[-1].at,
+            evidence=[engagement.message_id for engagement in done[-EVIDENCE:]],
+            topic=value or _topic(done[-1]),
             **does,
         )
-        for value, one in firsts.items()
+        for value, done in _completed(rule.when, facts).items()
     ]
 
 
@@ -494,11 +552,9 @@ def _still(criterion: EventCriterion, facts: _Facts, answer: Answer) -> str:
         needed = [*criterion.where, *([criterion.same] if criterion.same else [])]
         return f"some engagements do not say their {' or '.join(needed)}"
     done = [one for one in facts.by_event.get(criterion.event, ()) if _matches(criterion, one)]
-    window = timedelta(days=criterion.within_days) if criterion.within_days else None
+    window = _longest(criterion)
     recent = [one for one in done if window is None or facts.at - one.at <= window]
-    counts: dict[Any, int] = defaultdict(int)
-    for one in recent:
-        counts[one.properties[criterion.same] if criterion.same else None] += 1
+    counts = Counter(_shared(criterion, one) for one in recent)
     more = max(1, criterion.at_least - max(counts.values(), default=0))
     return f"{more} more: {describe(criterion.model_copy(update={'at_least': 1}))}"
 

@@ -19,7 +19,10 @@ from models.tables import Lead
 from workflows.names import TASK_QUEUE, workflow_id
 
 PAGE: Final = 500
-AT_ONCE: Final = 20
+AT_ONCE: Final = 8
+_BUSY: Final = frozenset(
+    {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED}
+)
 COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks")
 
 
@@ -109,18 +112,22 @@ def _comparable(state: LeadState) -> dict[str, Any]:
 
 
 async def standing(client: Client, lead_id: UUID) -> LeadState | None:
-    """Return what the lead's workflow knows, or None when there is no workflow."""
-    try:
-        handle = client.get_workflow_handle(workflow_id(lead_id))
-        state: LeadState = await handle.query("standing", result_type=LeadState)
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
+    """Return what the lead's workflow knows, or None when there is no workflow; a busy server is asked again."""
+    handle = client.get_workflow_handle(workflow_id(lead_id))
+    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
+        try:
+            state: LeadState = await handle.query("standing", result_type=LeadState)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            if error.status not in _BUSY or pause is None:
+                raise
+            await asyncio.sleep(pause)
+        except WorkflowQueryFailedError:
             return None
-        raise
-    except WorkflowQueryFailedError:
-        return None
-    else:
-        return state
+        else:
+            return state
+    raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
 async def repair(make: Sessions, client: Client, lead_ids: set[UUID]) -> int:

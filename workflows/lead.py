@@ -63,20 +63,21 @@ class LeadWorkflow:
     async def run(self, lead: LeadState) -> Stage:
         """Settle what comes until the lead is closed; returns the stage in which it ended."""
         try:
-            while self._inbox or not self._lead.is_closed:
+            while True:
                 if self._inbox:
                     await self._settle(self._inbox.popleft())
+                elif not workflow.all_handlers_finished():
+                    await workflow.wait_condition(lambda: bool(self._inbox) or workflow.all_handlers_finished())
+                elif self._lead.is_closed:
+                    return self._lead.stage
                 elif self._has_run_long():
-                    await workflow.wait_condition(workflow.all_handlers_finished)
-                    if not self._inbox:
-                        workflow.continue_as_new(self._lead)
+                    workflow.continue_as_new(self._lead)
                 else:
                     await self._listen()
         except ActivityError as error:
-            if not _is_gone(error):
-                raise
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return self._lead.stage
+            if _is_gone(error):
+                return self._lead.stage
+            raise
 
     @workflow.update
     async def decide(self, command: Command) -> Standing:

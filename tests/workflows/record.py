@@ -1,0 +1,82 @@
+"""Records histories for the replay tests: `make histories`. Those of a release are never recorded over, only added to.
+
+Not collected by itself: its name does not begin with `test_`.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from lifecycle.commands import Accept, Assign, Close, LogAttempt, Qualify, Reject, Reopen, Return
+from lifecycle.lead import Moment
+from lifecycle.reasons import Channel, Outcome, Reason, Verdict
+from tests.support import Relay
+from tests.workflows.test_lead import a_sal, an_mql, history, ready
+from workflows.names import workflow_id
+
+RELEASE = "0.1.0"
+FOLDER = Path(__file__).parent / "histories"
+
+
+async def keep(relay: Relay, name: str, lead_id: UUID) -> None:
+    file = FOLDER / f"{RELEASE}-{name}.json"
+    if not file.exists():
+        file.write_text((await history(relay, lead_id)).to_json())
+
+
+async def test_record_a_whole_life(relay: Relay) -> None:
+    lead_id = await relay.a_lead()
+    await relay.tell(lead_id, Moment(key="1:a", cause="arrival", at=relay.now(), cycle=1, prequalified=True))
+    await relay.tell(lead_id, ready(relay))
+    owner = (await relay.standing(lead_id)).owner or ""
+    await relay.decide(lead_id, Accept(by=owner))
+    for channel in (Channel.CALL, Channel.EMAIL):
+        await relay.decide(lead_id, LogAttempt(by=owner, channel=channel, outcome=Outcome.CONNECTED))
+    await relay.decide(lead_id, Qualify(by=owner, budget=True, authority=True, need=True, timeline=True))
+    await relay.decide(lead_id, Close(by=owner, outcome=Verdict.WON))
+    await keep(relay, "whole-life", lead_id)
+
+
+async def test_record_a_life_that_recycles(relay: Relay) -> None:
+    lead_id, owner = await an_mql(relay)
+    wake = relay.now() + timedelta(days=30)
+    await relay.decide(lead_id, Reject(by=owner, reason=Reason.NO_BANT, wake_on=wake))
+    await relay.tell(lead_id, ready(relay, cycle=2, request=False))
+    await relay.tell(lead_id, ready(relay, cycle=2, key="request"))
+    owner = (await relay.standing(lead_id)).owner or ""
+    await relay.decide(lead_id, Assign(by="boss", owner=relay.reps[0]))
+    await relay.decide(lead_id, Reject(by=owner, reason=Reason.NO_FIT))
+    await relay.decide(lead_id, Reopen(by="m"))
+    await keep(relay, "recycled", lead_id)
+
+
+async def test_record_a_returned_and_a_lost_opportunity(relay: Relay) -> None:
+    lead_id, owner = await a_sal(relay)
+    handle = relay.client.get_workflow_handle(workflow_id(lead_id))
+    await handle.signal("submit", Accept(by=owner))
+    bant = Qualify(by=owner, budget=True, authority=True, need=True, timeline=True)
+    await relay.decide(lead_id, bant)
+    await relay.decide(lead_id, Return(by=owner, reason=Reason.NO_BANT))
+    await relay.tell(lead_id, ready(relay, cycle=2))
+    owner = (await relay.standing(lead_id)).owner or ""
+    await relay.decide(lead_id, Accept(by=owner))
+    await relay.decide(lead_id, bant)
+    await relay.decide(lead_id, Close(by=owner, outcome=Verdict.LOST))
+    await keep(relay, "returned-and-lost", lead_id)
+
+
+async def test_record_a_run_that_continues_as_new(relay: Relay) -> None:
+    lead_id, owner = await a_sal(relay)
+    handle = relay.client.get_workflow_handle(workflow_id(lead_id))
+    run = (await handle.describe()).run_id
+    number = 0
+    while (await handle.describe()).run_id == run:
+        call = LogAttempt(by=owner, channel=Channel.CALL, outcome=Outcome.NO_ANSWER)
+        for _ in range(10):
+            await relay.decide(lead_id, call, f"n{number}")
+            number += 1
+    first = await relay.client.get_workflow_handle(workflow_id(lead_id), run_id=run).fetch_history()
+    file = FOLDER / f"{RELEASE}-continued-as-new.json"
+    if not file.exists():
+        file.write_text(first.to_json())
+    await keep(relay, "after-continue-as-new", lead_id)
