@@ -14,7 +14,7 @@ export UV_CACHE_DIR ?= $(LOCAL_CACHE)
 export PIP_NO_CACHE_DIR ?= 1
 endif
 
-.PHONY: help setup demo run test format-check lint types imports unit faults format migration hooks clean
+.PHONY: help setup demo run test format-check lint types imports unit faults histories format migration hooks clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ imports: setup
 unit: setup  ## run the tests alone; lifecycle/ must be covered to the last branch
 	@$(BIN)/pytest --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='lifecycle/*' --fail-under=100
+
+histories: setup  ## record histories for the replay tests; those that are there stay as they are
+	@$(BIN)/pytest tests/workflows/record.py -q $(ARGS)
 
 faults: setup  ## kill worker, web and Temporal ten times each under load, and print what it came to
 	@$(BIN)/pytest tests/faults -m faults -s $(ARGS)

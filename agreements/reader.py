@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from yaml.constructor import ConstructorError
 
 from lifecycle.agreement import Agreement
+from lifecycle.criteria import Part
 from lifecycle.tracks import Track
 
 MAX_BYTES: Final = 1 << 20
@@ -175,9 +176,7 @@ def _problem(error: Any, marks: Mapping[Path, yaml.Mark]) -> Problem:
         unknown = str(error["loc"][-1])
         # names are matched in lower case: `Profile` is meant to be `profile`
         near = get_close_matches(unknown.lower(), _KNOWN, n=1, cutoff=0.6)
-        mark = marks.get((*path, unknown), mark)
-        full = path if path and path[-1] == unknown else (*path, unknown)
-        return Problem(mark.line + 1, mark.column + 1, _dotted(full), "unknown field", near[0] if near else None)
+        return Problem(mark.line + 1, mark.column + 1, _dotted(path), "unknown field", near[0] if near else None)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         path = (*path, str(error["loc"][-1]))
@@ -187,23 +186,21 @@ def _problem(error: Any, marks: Mapping[Path, yaml.Mark]) -> Problem:
 
 def _in_file(location: tuple[str | int, ...], marks: Mapping[Path, yaml.Mark]) -> Path:
     """Drop what is of the models and not of the file: tags of unions, `when` where the file has none."""
-    path: Path = ()
+    # a tag may look like a key beside the one that is meant (`field`): the longest, then the latest path is right
+    paths: dict[Path, None] = {(): None}
     for step in location:
-        if (*path, step) in marks:
-            path = (*path, step)
-    return path
+        paths |= {(*path, step): None for path in paths if (*path, step) in marks}
+    return max(reversed(paths), key=len)
 
 
-def _names(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
+def _names(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield field.alias or name
     for child in model.__subclasses__():
-        if child not in seen:
-            seen.add(child)
-            yield from _names(child, seen)
+        yield from _names(child)
 
 
-_KNOWN: Final = sorted(set(_names(Agreement.__mro__[1], set())))
+_KNOWN: Final = sorted(set(_names(Part)))
 
 
 def _unreadable(error: yaml.MarkedYAMLError) -> Problem:

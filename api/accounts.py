@@ -15,7 +15,7 @@ from models.users import Viewer, find_user
 from .auth import EVERYONE, allow
 from .house import house
 from .idempotency import IdempotentRoute
-from .problems import Refused, documented
+from .problems import Refused, documented, wrong
 from .schemas import AccountBody, AccountPatch, Listed
 
 router = APIRouter(prefix="/api/accounts", tags=["accounts"], route_class=IdempotentRoute)
@@ -93,5 +93,5 @@ async def _owner(session: AsyncSession, email: str | None) -> UUID | None:
         return None
     user = await find_user(session, email)
     if user is None:
-        raise Refused(422, "owner: is no user", errors=[{"field": "owner", "detail": "is no user"}])
+        raise wrong("owner", "is no user")
     return user.id

@@ -16,7 +16,7 @@ from models.users import Viewer
 from .auth import EVERYONE, allow
 from .house import house
 from .idempotency import IdempotentRoute
-from .problems import Refused, documented
+from .problems import Refused, documented, wrong
 from .schemas import ActivateBody, Listed, SignBody
 
 router = APIRouter(prefix="/api/agreements", tags=["agreements"], route_class=IdempotentRoute)
@@ -43,9 +43,9 @@ async def create_draft(request: Request, viewer: Drafter) -> dict[str, Any]:
     try:
         source = (await request.body()).decode()
     except UnicodeDecodeError:
-        raise Refused(422, "The file is not UTF-8 text.") from None
+        raise wrong("body", "is not UTF-8 text") from None
     if "\x00" in source:
-        raise Refused(422, "The file holds a character that is no text.")
+        raise wrong("body", "holds a character that is no text")
     agreement = read_agreement(source)
     make = house(request).make
     draft = await agreements.add_draft(make, agreement, source, viewer.id)

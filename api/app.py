@@ -1,7 +1,7 @@
 """The web application: routes, errors, limits and headers put together, and the process that serves it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -9,9 +9,11 @@ from uuid import uuid4
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Request
-from starlette.responses import Response
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -20,11 +22,13 @@ from models.users import ensure_admin
 from serve.addresses import database_url, temporal_address
 from settings import Settings
 
-from . import accounts, agreements, health, leads, problems, segment, users
+from . import accounts, agreements, health, idempotency, leads, problems, segment, users
+from .auth import PUBLIC
 from .house import House
 
 _PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
+"""Bytes; counted while they are read, whatever the request says of its length."""
 log = structlog.get_logger(__name__)
 ROUTERS: Final = tuple(part.router for part in (leads, accounts, agreements, users, segment, health))
 HEADERS: Final = {
@@ -34,6 +38,7 @@ HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def create_app(house: House) -> FastAPI:
@@ -44,8 +49,10 @@ def create_app(house: House) -> FastAPI:
         admin = asyncio.create_task(_first_admin(house))
         # the first token is valid as soon as the server answers; a database that is away keeps nobody waiting
         await asyncio.wait({admin}, timeout=_PATIENCE)
+        forgetting = asyncio.create_task(idempotency.forget_old(house.make))
         yield
-        admin.cancel()
+        for task in (admin, forgetting):
+            task.cancel()
 
     app = FastAPI(
         title="Baton",
@@ -55,29 +62,73 @@ def create_app(house: House) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=MAX_BODY,
         strict_content_type=False,
     )
     app.state.house = house
     problems.install(app)
-    app.middleware("http")(_around)
+    app.add_middleware(Around)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    _describe_security(app)
+    _complete_description(app)
     return app
 
 
-async def _around(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give every answer its id and headers, and count it."""
-    request_id = str(uuid4())
-    with structlog.contextvars.bound_contextvars(request=request_id):
-        response = await answer(request)
-    response.headers["X-Request-Id"] = request_id
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    health.REQUESTS.labels(request.method, response.status_code).inc()
-    return response
+class Around:
+    """Goes around every request: limits the body, gives the answer its id and headers, counts it, catches faults."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; a fault before the answer began is a 500 by the table of problems."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, began = str(uuid4()), False
+
+        async def send_named(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith("/v1/"):  # a browser's library reads refusals too
+                    headers["Access-Control-Allow-Origin"] = "*"
+                health.REQUESTS.labels(_method(scope), message["status"]).inc()
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request=request_id):
+            try:
+                await self._app(scope, _limited(scope, receive), send_named)
+            except Exception as error:
+                if began:
+                    raise
+                await problems.fault(error)(scope, receive, send_named)
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    declared = Headers(scope=scope).get("content-length", "")
+    left = -1 if declared.isdecimal() and len(declared) < 20 and int(declared) > MAX_BODY else MAX_BODY
+
+    async def limited() -> Message:
+        nonlocal left
+        if left >= 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"A request has at most {MAX_BODY // 1_000_000} MB.")
+        return message
+
+    return limited
+
+
+def _method(scope: Scope) -> str:
+    """A stranger can make up any number of methods; metrics know the usual ones."""
+    method = str(scope["method"])
+    return method if method in _METHODS else "other"
 
 
 async def _first_admin(house: House) -> None:
@@ -93,7 +144,8 @@ async def _first_admin(house: House) -> None:
             return
 
 
-def _describe_security(app: FastAPI) -> None:
+def _complete_description(app: FastAPI) -> None:
+    """Say in OpenAPI what holds for many routes: who may call them, and `Idempotency-Key` on every POST."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -103,6 +155,12 @@ def _describe_security(app: FastAPI) -> None:
             "writeKey": {"type": "http", "scheme": "basic", "description": "the write key as user name, no password"},
         }
         schema["security"] = [{"token": []}]
+        for path, methods in schema["paths"].items():
+            for method, described in methods.items():
+                if path in PUBLIC:
+                    described["security"] = []
+                elif method == "post" and path.startswith("/api/"):
+                    idempotency.describe(described)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -1,7 +1,8 @@
 """What the routes share: settings, database, Temporal."""
 
+import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import Request
@@ -24,6 +25,14 @@ class House:
     engine: AsyncEngine
     make: Sessions
     client: Client
+
+    @property
+    def secret(self) -> bytes:
+        """What digests in the database are keyed with; it is not in the database itself."""
+        return self.settings.secret_key.get_secret_value().encode() or _OF_THIS_PROCESS
+
+
+_OF_THIS_PROCESS: Final = secrets.token_bytes(32)
 
 
 def house(request: Request) -> House:

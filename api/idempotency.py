@@ -1,16 +1,20 @@
 """`Idempotency-Key`: whoever repeats a POST gets the first answer again, and nothing happens twice.
 
 After draft-ietf-httpapi-idempotency-key-header-07 and Stripe's practice: the key belongs to user and route, the
-same key with another body is refused, a fault (5xx) is not remembered.
+same key with another body is refused, a fault (5xx) is not remembered. What is kept holds no secret: of a body only
+a keyed digest, and an answer that shows a secret is made again instead of kept.
 """
 
+import asyncio
 import hashlib
+import hmac
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
 import sqlalchemy as sa
+import structlog
 from fastapi import Request
 from fastapi.routing import APIRoute
 from sqlalchemy.dialects.postgresql import insert
@@ -22,11 +26,14 @@ from models.tables import IdempotencyKey
 
 from . import problems
 from .auth import authenticate
-from .problems import Refused
+from .problems import Refused, documented, wrong
 
 ABANDONED: Final = timedelta(seconds=20)
 """A request that has not answered by then died with its process; the key is free again. A decision is answered
 within 15 s (`workflows.gate.PATIENCE`), and one that is still under way counts once all the same."""
+KEPT: Final = timedelta(days=7)
+_HOUR: Final = 3600.0
+log = structlog.get_logger(__name__)
 
 
 class IdempotentRoute(APIRoute):
@@ -47,16 +54,19 @@ class IdempotentRoute(APIRoute):
 
 async def _once(request: Request, key: str, answer: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
     if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
-        raise Refused(422, "Idempotency-Key: must be 1 to 255 printable characters")
-    make: Sessions = request.app.state.house.make
+        raise wrong("Idempotency-Key", "must be 1 to 255 printable characters")
+    house = request.app.state.house
+    make: Sessions = house.make
     viewer = await authenticate(request)
     name = {"user_id": viewer.id, "route": f"{request.method} {request.url.path}", "key": key}
-    fingerprint = hashlib.sha256(await request.body()).digest()
+    # keyed, or whoever reads the table could try passwords against the digest of a new user's body
+    fingerprint = hmac.digest(house.secret, await request.body(), "sha256")
+    request.state.update_id = hashlib.sha256(repr(sorted(name.items())).encode()).hexdigest()
     known = await _claim(make, name, fingerprint)
     if known:
-        return _replay(known, fingerprint)
-    request.state.update_id = hashlib.sha256(repr(sorted(name.items())).encode()).hexdigest()
-    status, body = 500, b""
+        return await _replay(request, known, fingerprint, answer)
+    status: int = 500
+    body: bytes | None = None
     try:
         try:
             response = await answer(request)
@@ -65,7 +75,8 @@ async def _once(request: Request, key: str, answer: Callable[[Request], Coroutin
             if refusal is None:
                 raise
             response = refusal
-        status, body = response.status_code, bytes(response.body)
+        status = response.status_code
+        body = bytes(response.body) if not _shows_secret(request) else None
         return response
     finally:
         await _keep(make, name, status, body)
@@ -90,19 +101,59 @@ async def _claim(make: Sessions, name: dict[str, Any], fingerprint: bytes) -> Id
         return (await session.exec(select(IdempotencyKey).filter_by(**name))).one()
 
 
-def _replay(known: IdempotencyKey, fingerprint: bytes) -> Response:
-    if known.fingerprint != fingerprint:
-        raise Refused(422, "Idempotency-Key: was used for another request")
+def keep_secret(request: Request) -> None:
+    """Say that the answer shows a secret: it is not kept, and the route makes the same one again for a repetition."""
+    request.state.shows_secret = True
+
+
+def _shows_secret(request: Request) -> bool:
+    return getattr(request.state, "shows_secret", False)
+
+
+async def _replay(
+    request: Request,
+    known: IdempotencyKey,
+    fingerprint: bytes,
+    answer: Callable[[Request], Coroutine[Any, Any, Response]],
+) -> Response:
+    if not hmac.compare_digest(known.fingerprint, fingerprint):
+        raise wrong("Idempotency-Key", "was used for another request")
     if known.status is None:
         raise Refused(409, "The first request with this key is still running.", {"Retry-After": "1"})
+    if known.body is None:
+        response = await answer(request)
+        response.headers["Idempotency-Replayed"] = "true"
+        return response
     media = "application/json" if known.status < 400 else problems.MEDIA_TYPE
     return Response(known.body, known.status, {"Idempotency-Replayed": "true"}, media)
 
 
-async def _keep(make: Sessions, name: dict[str, Any], status: int, body: bytes) -> None:
+async def _keep(make: Sessions, name: dict[str, Any], status: int, body: bytes | None) -> None:
     async with make() as session, session.begin():
         if status >= 500:
             await session.exec(sa.delete(IdempotencyKey).filter_by(**name))
         else:
             done = sa.update(IdempotencyKey).filter_by(**name).values(status=status, body=body)
             await session.exec(done)
+
+
+async def forget_old(make: Sessions) -> None:
+    """Forget answers older than `KEPT`, each hour, until cancelled."""
+    while True:
+        try:
+            async with make() as session, session.begin():
+                old = col(IdempotencyKey.created_at) < datetime.now(UTC) - KEPT
+                await session.exec(sa.delete(IdempotencyKey).where(old))
+        except Exception as error:  # noqa: BLE001 - a database that is away comes back
+            log.warning("forgetting_waits", error=type(error).__name__)
+        await asyncio.sleep(_HOUR)
+
+
+def describe(operation: dict[str, Any]) -> None:
+    """Add to OpenAPI's description of a POST what the key does to it."""
+    header = {"name": "Idempotency-Key", "in": "header", "required": False}
+    header["schema"] = {"type": "string", "minLength": 1, "maxLength": 255}
+    header["description"] = "repeat the request with it, and nothing happens twice"
+    operation["parameters"] = [*operation.get("parameters", []), header]
+    for status, said in documented(409).items():
+        operation["responses"].setdefault(str(status), said)

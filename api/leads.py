@@ -1,10 +1,11 @@
 """Leads over HTTP: create, list, read, change, and decide."""
 
-from datetime import UTC, datetime, time
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime, time, timedelta
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Request, Response
+from sqlmodel import col, select
 
 from lifecycle.commands import (
     Accept,
@@ -23,13 +24,15 @@ from lifecycle.commands import (
 from lifecycle.lead import LeadState, NotPossible
 from lifecycle.stages import TERMINAL, Stage
 from models import agreements, leads
+from models.people import normal_email
+from models.tables import Lead
 from models.users import Viewer, find_user
 from workflows.gate import LeadUnknown, decide
 
 from .auth import EVERYONE, SALES, allow
 from .house import House, house, seen_lead
 from .idempotency import IdempotentRoute
-from .problems import Refused, documented
+from .problems import Refused, documented, wrong
 from .schemas import (
     AcceptBody,
     AssignBody,
@@ -39,6 +42,7 @@ from .schemas import (
     LeadList,
     LeadView,
     Listed,
+    NothingBody,
     QualifyBody,
     RejectBody,
     ReturnBody,
@@ -53,15 +57,21 @@ SalesPerson = Annotated[Viewer, allow(*SALES)]
 Marketer = Annotated[Viewer, allow("marketing", "manager")]
 Reader = Annotated[Viewer, allow(*EVERYONE)]
 Limit = Annotated[int, Query(ge=1, le=500)]
+LONGEST_SLEEP: Final = timedelta(days=3_653)
+"""A date to wake a lead on lies within ten years: what lies further is a slip, and more than a timer can take."""
 
 
-@router.post("", status_code=201, response_model=LeadView, responses=COMMON | {200: {"model": LeadView}})
+@router.post(
+    "", status_code=201, response_model=LeadView, responses=COMMON | {200: {"model": LeadView}} | documented(409)
+)
 async def create_lead(
     request: Request, response: Response, body: Profile, viewer: Annotated[Viewer, allow("marketing", "manager")]
 ) -> Any:
     """Create a lead, or update the one with that e-mail address (200)."""
     home = house(request)
-    saved = await leads.save_lead(home.make, _profile(body), at=datetime.now(UTC))
+    profile = _profile(body)
+    await _refuse_others_lead(home, viewer, profile)
+    saved = await leads.save_lead(home.make, profile, at=datetime.now(UTC))
     response.status_code = 201 if saved.created else 200
     return await _answer(home, saved.id)
 
@@ -81,7 +91,7 @@ async def list_leads(
     """List leads, newest first; with `sla`, by what is due first. `owner` may be `none`."""
     for field, text in (("q", q), ("owner", owner)):
         if text and "\x00" in text:
-            raise Refused(422, f"{field}: holds a character that is no text")
+            raise wrong(field, "holds a character that is no text")
     async with house(request).make() as session:
         return await leads.list_leads(
             session,
@@ -140,11 +150,11 @@ async def accept(request: Request, lead_id: UUID, viewer: SalesPerson, body: Acc
 @router.post("/{lead_id}/reject", response_model=LeadView, responses=DECISION)
 async def reject(request: Request, lead_id: UUID, body: RejectBody, viewer: SalesPerson) -> Any:
     """Give the lead back; it goes along the path that the agreement has for the reason."""
-    wake = datetime.combine(body.wake_on, time(9), UTC) if body.wake_on else None
-    if wake and wake <= datetime.now(UTC):
-        raise Refused(
-            422, "wake_on: must lie in the future", errors=[{"field": "wake_on", "detail": "must lie in the future"}]
-        )
+    wake, now = datetime.combine(body.wake_on, time(9), UTC) if body.wake_on else None, datetime.now(UTC)
+    if wake and wake <= now:
+        raise wrong("wake_on", "must lie in the future")
+    if wake and wake > now + LONGEST_SLEEP:
+        raise wrong("wake_on", "must lie within ten years")
     command = Reject(by=str(viewer.id), reason=body.reason, bant_missing=tuple(body.bant_missing), wake_on=wake)
     return await _decide(request, lead_id, viewer, command, note=body.note)
 
@@ -187,8 +197,7 @@ async def assign(
     async with house(request).make() as session:
         owner = await find_user(session, body.owner)
     if owner is None or not owner.active or owner.role not in (*SALES, "admin"):
-        said = "is nobody of the sales side who is active"
-        raise Refused(422, f"owner: {said}", errors=[{"field": "owner", "detail": said}])
+        raise wrong("owner", "is nobody of the sales side who is active")
     command = Assign(by=str(viewer.id), owner=str(owner.id))
     return await _decide(request, lead_id, viewer, command, note=body.note)
 
@@ -201,19 +210,20 @@ async def enroll(request: Request, lead_id: UUID, body: EnrollBody, viewer: Mark
         version = lead["agreement_version"]
         known = (await agreements.load(session, version))[0].tracks() if version else frozenset()
     if body.track not in known:
-        said = f"is none of {', '.join(sorted(known))}" if known else "is not known: no agreement is in force"
-        raise Refused(422, f"track: {said}", errors=[{"field": "track", "detail": said}])
+        raise wrong(
+            "track", f"is none of {', '.join(sorted(known))}" if known else "is not known: no agreement is in force"
+        )
     return await _decide(request, lead_id, viewer, Enroll(by=str(viewer.id), track=body.track))
 
 
 @router.post("/{lead_id}/unenroll", response_model=LeadView, responses=DECISION)
-async def unenroll(request: Request, lead_id: UUID, viewer: Marketer) -> Any:
+async def unenroll(request: Request, lead_id: UUID, viewer: Marketer, body: NothingBody | None = None) -> Any:
     """Take the lead off its track."""
     return await _decide(request, lead_id, viewer, Unenroll(by=str(viewer.id)))
 
 
 @router.post("/{lead_id}/reopen", response_model=LeadView, responses=DECISION)
-async def reopen(request: Request, lead_id: UUID, viewer: Marketer) -> Any:
+async def reopen(request: Request, lead_id: UUID, viewer: Marketer, body: NothingBody | None = None) -> Any:
     """Begin a new cycle with a lost or disqualified lead."""
     return await _decide(request, lead_id, viewer, Reopen(by=str(viewer.id)))
 
@@ -223,6 +233,20 @@ def _profile(body: dict[str, Any]) -> dict[str, Any]:
     return (
         nested | {key: value for key, value in body.items() if key != "profile"} if isinstance(nested, dict) else body
     )
+
+
+async def _refuse_others_lead(home: House, viewer: Viewer, profile: dict[str, Any]) -> None:
+    """A manager may not change another team's lead by creating it again."""
+    if viewer.role != "manager":
+        return
+    try:
+        email = normal_email(profile.get("email"))
+    except ValueError:
+        return  # said field by field when it is saved
+    async with home.make() as session:
+        owner = (await session.exec(select(Lead.owner_id).where(col(Lead.email) == email))).first()
+    if owner and owner != viewer.id and owner not in viewer.team:
+        raise Refused(409, "A lead with this e-mail address is with another team.")
 
 
 async def _decide(
@@ -243,10 +267,10 @@ async def _decide(
     command = command.model_copy(update={"seen": stage, "note": note_id})
     try:
         await decide(home.client, lead_id, command, request.state.update_id)
-    except NotPossible as refused:
+    except (NotPossible, LeadUnknown) as refused:  # a decision that Temporal may still take keeps its note
         if note_id:
             await leads.drop_note(home.make, note_id)
-        raise await _with_names(home, refused) from None
+        raise (await _with_names(home, refused) if isinstance(refused, NotPossible) else refused) from None
     return await _answer(home, lead_id)
 
 

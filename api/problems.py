@@ -1,5 +1,7 @@
 """Every error leaves as RFC 9457 `application/problem+json`; this is the one table from exceptions to answers."""
 
+import json
+import traceback
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,7 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from psycopg import OperationalError as PsycopgOperationalError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -36,12 +38,22 @@ class Refused(Exception):
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """Return the answer for one problem; `more` are its own members, such as `missing` or `errors`."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | more
-    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+    request_id = structlog.contextvars.get_contextvars().get("request")
+    if status >= 500 and request_id:
+        body["request_id"] = request_id
+    return Response(_json(body), status, headers, MEDIA_TYPE)
 
 
-def field_problem(field: str, detail: str) -> Response:
-    """Return the answer for one field that is wrong."""
-    return problem(422, f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # a name that the client made up holds half a character; it is repeated without
+        return json.dumps(body, ensure_ascii=False).encode(errors="replace")
+
+
+def wrong(field: str, detail: str) -> Refused:
+    """Return the refusal of one field, by its dotted path."""
+    return Refused(422, f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
 
 
 def _validation(error: RequestValidationError) -> Response:
@@ -52,7 +64,12 @@ def _validation(error: RequestValidationError) -> Response:
 
 
 def _field(location: tuple[str | int, ...]) -> str:
-    """`("body", "reason")` → `reason`; query, path and header names stand as they are."""
+    """`("body", "reason")` → `reason`; query, path and header names stand as they are.
+
+    Where JSON breaks off, the place is a number of characters, and the field is the body.
+    """
+    if len(location) == 2 and isinstance(location[1], int):
+        return str(location[0])
     return ".".join(str(part) for part in location[1:]) or str(location[0])
 
 
@@ -82,7 +99,7 @@ def _invalid_profile(error: InvalidProfile) -> Response:
 def _rpc(error: RPCError) -> Response:
     if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED):
         return _away("Temporal", error)
-    return _broken(error)
+    return fault(error)
 
 
 def _away(what: str, error: Exception) -> Response:
@@ -93,21 +110,31 @@ def _away(what: str, error: Exception) -> Response:
 def _database(error: DBAPIError) -> Response:
     """A connection that breaks or a server that shuts down is away; anything else is a fault of ours."""
     cut = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-    return _away("The database", error) if cut else _broken(error)
+    return _away("The database", error) if cut else fault(error)
 
 
-def _broken(error: Exception) -> Response:
-    log.error("unexpected", exc_info=error)
+def fault(error: Exception) -> Response:
+    """Return the answer for what nobody foresaw: logged, told without its insides.
+
+    The log gets no values of variables and no parameters of queries: they hold tokens and personal data.
+    """
+    if isinstance(error, StatementError):
+        error.hide_parameters = True
+    log.error("unexpected", exception="".join(traceback.format_exception(error)))
     return problem(500, "Something broke on our side; the log has the request id of this answer.")
+
+
+def _answer_refused(error: Refused) -> Response:
+    return problem(error.status, error.detail, error.headers, **error.more)
 
 
 # fmt: off
 _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
-    Refused:                 lambda error: problem(error.status, error.detail, error.headers, **error.more),
+    Refused:                 _answer_refused,
     NotPossible:             _not_possible,
     InvalidProfile:          _invalid_profile,
     AgreementInvalid:        _invalid_agreement,
-    BadCursor:               lambda error: field_problem("cursor", "is none that a list gave out"),
+    BadCursor:               lambda error: _answer_refused(wrong("cursor", "is none that a list gave out")),
     RequestValidationError:  _validation,
     RecursionError:          lambda error: problem(422, "The body nests too deep."),
     UnicodeError:            lambda error: problem(422, "The body holds characters that are no text."),
@@ -116,6 +143,7 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     RPCError:                _rpc,
     PoolTimeout:             lambda error: _away("The database", error),
     PsycopgOperationalError: lambda error: _away("The database", error),
+    DataError:               lambda error: problem(422, "The database cannot keep a value of this request."),
     DBAPIError:              _database,
     HTTPException:           lambda error: problem(error.status_code, str(error.detail), error.headers),
 }
@@ -131,18 +159,13 @@ def answer_to(error: Exception) -> Response | None:
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error by the table, and whatever is not in it as a 500 without its insides."""
+    """Let `app` answer every error by the table, and no error by a page of its own."""
     for kind, answer in _ANSWERS.items():
 
         async def handle(_: Request, error: Exception, answer: Callable[[Any], Response] = answer) -> Response:
             return answer(error)
 
         app.add_exception_handler(kind, handle)
-
-    async def last(_: Request, error: Exception) -> Response:
-        return _broken(error)
-
-    app.add_exception_handler(Exception, last)
 
 
 _SCHEMA: Final = {
@@ -155,6 +178,7 @@ _SCHEMA: Final = {
         "detail": {"type": "string", "description": "why, in a sentence"},
         "missing": {"type": "array", "items": {"type": "string"}, "description": "what is still needed"},
         "errors": {"type": "array", "items": {"type": "object"}, "description": "field by field"},
+        "request_id": {"type": "string", "description": "of a 5xx: what to look for in the log"},
     },
 }
 _WHEN: Final = {

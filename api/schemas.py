@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
 from lifecycle.stages import Stage
@@ -16,11 +16,23 @@ def _storable(text: str) -> str:
     return text
 
 
+def _written(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("is to be given as text")
+    return value
+
+
 Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Words = Annotated[str, Field(max_length=5_000), AfterValidator(_storable)]
 Email = Annotated[str, Field(max_length=254), AfterValidator(normal_email)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-# enums, dates and times come as text in JSON, so only they are read leniently
+Domain = Annotated[
+    str,
+    Field(max_length=253, pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)+[A-Za-z0-9-]{2,63}\.?$"),
+]
+# enums, dates and times come as text in JSON, so only they are read leniently, and a number is no date
+Day = Annotated[date, Field(strict=False), BeforeValidator(_written)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written)]
 LaxReason = Annotated[Reason, Field(strict=False)]
 
 
@@ -28,6 +40,10 @@ class Body(BaseModel):
     """A request's body."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class NothingBody(Body):
+    """Nothing: the path says it all."""
 
 
 class AcceptBody(Body):
@@ -42,7 +58,7 @@ class RejectBody(Body):
     reason: LaxReason
     note: Words | None = None
     bant_missing: list[Annotated[Bant, Field(strict=False)]] = Field(default=[], max_length=4)
-    wake_on: Annotated[date, Field(strict=False)] | None = None
+    wake_on: Day | None = None
 
 
 class AttemptBody(Body):
@@ -51,7 +67,7 @@ class AttemptBody(Body):
     channel: Annotated[Channel, Field(strict=False)]
     outcome: Annotated[Outcome, Field(strict=False)]
     note: Words | None = None
-    at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    at: Moment | None = None
 
 
 class QualifyBody(Body):
@@ -100,7 +116,7 @@ class AccountBody(Body):
     """A company."""
 
     name: Line
-    domains: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{3,253}$")]] = Field(default=[], max_length=100)
+    domains: list[Domain] = Field(default=[], max_length=100)
     key_account: bool = False
     owner: Email | None = None
 
@@ -109,7 +125,7 @@ class AccountPatch(Body):
     """Changes of a company; a null owner removes the owner."""
 
     name: Line | None = None
-    domains: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{3,253}$")]] | None = Field(default=None, max_length=100)
+    domains: list[Domain] | None = Field(default=None, max_length=100)
     key_account: bool | None = None
     owner: Email | None = None
 

@@ -8,6 +8,8 @@ a batch, 32 KB a message. Bodies are read raw: one library sends gzip labelled a
 import base64
 import hashlib
 import hmac
+import json
+import math
 import re
 import zlib
 from collections.abc import Mapping
@@ -39,7 +41,16 @@ _KINDS: Final[Mapping[str, str]] = {
 }
 _ROUTES: Final = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}
 _BATCHES: Final = ("batch", "import", "b")
+DEEPEST: Final = 20
+_NOT_CONTENT: Final = frozenset({"sentAt", "writeKey"})
 _PAGE_FIELDS: Final = ("path", "url", "title", "referrer", "search")
+
+CROSS_ORIGIN: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST",
+    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-retry-count",
+    "Access-Control-Max-Age": "86400",
+}
 
 router = APIRouter(tags=["engagements"])
 RESPONSES: Final = documented(400, 401, 413, 500, 503)
@@ -61,10 +72,7 @@ async def receive(request: Request) -> Response:
     """Take one message or a batch; the answer means that it is stored."""
     home = house(request)
     raw = await _body(request)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise Refused(400, f"The body is no JSON: {error}") from None
+    body = _parse(raw)
     if not isinstance(body, dict):
         raise Refused(400, "The body is no JSON object.")
     _authorize(request, body, home.settings.write_key.get_secret_value())
@@ -96,6 +104,29 @@ for name in (*_KINDS, *_ROUTES, *_BATCHES):
         name=f"v1_{name}",
         include_in_schema=len(name) > 1,
     )
+
+
+async def preflight(request: Request) -> Response:
+    """Let a browser's library send from any page: the write key only sends, and is public there."""
+    return Response(status_code=204, headers=CROSS_ORIGIN)
+
+
+for name in (*_KINDS, *_ROUTES, *_BATCHES):
+    router.add_api_route(f"/v1/{name}", preflight, methods=["OPTIONS"], include_in_schema=False, name=f"cors_{name}")
+
+
+def _parse(raw: bytes) -> Any:
+    """Read JSON; the slower way also reads what some libraries write, so that one bad message costs only itself.
+
+    Python's libraries write `NaN`; JavaScript's cut a text in the middle of an emoji.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError):
+            raise Refused(400, f"The body is no JSON: {error}") from None
 
 
 async def _body(request: Request) -> bytes:
@@ -144,9 +175,9 @@ async def _take(make: Sessions, batch: list[Any], single: str | None, sent_at: A
         except Malformed as error:
             id_ = raw.get("messageId") if isinstance(raw, dict) else None
             id_ = _printable(id_[:200]) if isinstance(id_, str) else None
-            bad.append(Reject(id_, error.field, error.reason, orjson.dumps(raw)[:MAX_MESSAGE], now))
+            bad.append(Reject(id_, error.field, error.reason, json.dumps(raw).encode()[:MAX_MESSAGE], now))
+    await ingest(make, good)  # first: whoever sends all again after a failure quarantines nothing twice
     await quarantine(make, bad)
-    await ingest(make, good)
     return len(good), len(bad)
 
 
@@ -163,10 +194,9 @@ def read_message(raw: Any, single: str | None, skew: timedelta, now: datetime) -
     """Check one message; raises Malformed with the field. `single` is the kind that the route names."""
     if not isinstance(raw, dict):
         raise Malformed("message", "is no object")
-    size = len(orjson.dumps(raw))
-    if size > MAX_MESSAGE:
+    _refuse_unstorable(raw, "message", 0)
+    if len(orjson.dumps(raw)) > MAX_MESSAGE:
         raise Malformed("message", f"is larger than {MAX_MESSAGE // 1000} KB")
-    _refuse_nul(raw, "message", 0)
     kind = single or str(raw.get("type"))
     if kind not in _KINDS:
         raise Malformed("type", f"is none of {', '.join(_KINDS)}")
@@ -187,7 +217,7 @@ def read_message(raw: Any, single: str | None, skew: timedelta, now: datetime) -
         traits = context["traits"]
     message_id = _id(raw, "messageId", "messageID")
     return Message(
-        message_id=message_id or "sha-" + hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        message_id=message_id or _content_id(raw),
         kind=cast(Kind, kind),
         user_id=user_id,
         anonymous_id=anonymous_id,
@@ -198,6 +228,12 @@ def read_message(raw: Any, single: str | None, skew: timedelta, now: datetime) -
         properties=properties,
         traits=traits,
     )
+
+
+def _content_id(raw: Mapping[str, Any]) -> str:
+    """Return the id of a message that has none: the same each time it is sent."""
+    content = {key: value for key, value in raw.items() if key not in _NOT_CONTENT}
+    return "sha-" + hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _when(raw: Mapping[str, Any], skew: timedelta, now: datetime) -> datetime:
@@ -263,20 +299,34 @@ def _object(raw: Mapping[str, Any], field: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_nul(value: Any, field: str, level: int) -> None:
-    """PostgreSQL keeps no NUL in text; JSON that nests deep is nobody's engagement."""
+def _refuse_unstorable(value: Any, field: str, level: int) -> None:
+    """PostgreSQL keeps no NUL and no half characters in text, and no NaN; what nests deep is nobody's engagement."""
     if isinstance(value, str):
-        if "\x00" in value:
-            raise Malformed(field, "holds a NUL character")
+        _refuse_no_text(value, field)
     elif isinstance(value, dict | list):
-        if level > 20:
-            raise Malformed(field, "nests deeper than 20")
+        if level > DEEPEST:
+            raise Malformed(field, f"nests deeper than {DEEPEST}")
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(key, str):
+                _refuse_no_text(key, field)
             name = f"{field}.{key}" if level else str(key)
-            if isinstance(key, str) and "\x00" in key:
-                raise Malformed(field, "holds a NUL character")
-            _refuse_nul(inner, name[:200], level + 1)
+            _refuse_unstorable(inner, name[:200], level + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise Malformed(field, "is no number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise Malformed(field, "is too large a number")
+
+
+def _refuse_no_text(text: str, field: str) -> None:
+    if "\x00" in text:
+        raise Malformed(field, "holds a NUL character")
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Malformed(field, "holds half a character") from None
 
 
 def _printable(text: str) -> str:
-    return text.replace("\x00", "")
+    return text.replace("\x00", "").encode(errors="replace").decode()

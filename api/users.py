@@ -1,5 +1,7 @@
 """People and their tokens over HTTP; for administrators."""
 
+import base64
+import hmac
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,8 +15,8 @@ from models.users import UserExists, Viewer, add_user, create_token, find_user, 
 
 from .auth import allow
 from .house import house
-from .idempotency import IdempotentRoute
-from .problems import Refused, documented
+from .idempotency import IdempotentRoute, keep_secret
+from .problems import Refused, documented, wrong
 from .schemas import Listed, TokenBody, UserBody, UserPatch
 
 router = APIRouter(prefix="/api/users", tags=["users"], route_class=IdempotentRoute)
@@ -31,13 +33,11 @@ async def create_user(request: Request, body: UserBody, viewer: Admin) -> dict[s
     async with make() as session:
         manager_id = await _manager(session, body.manager)
     try:
-        user = await add_user(make, body.email, body.name, body.role, body.password, body.capacity)
+        user = await add_user(make, body.email, body.name, body.role, body.password, body.capacity, manager_id)
     except UserExists:
         raise Refused(409, f"{body.email} is a user already.") from None
-    async with make() as session, session.begin():
-        user = await session.get_one(User, user.id)
-        user.manager_id = manager_id
-        return await _as_json(session, user)
+    async with make() as session:
+        return await _as_json(session, await session.get_one(User, user.id))
 
 
 @router.get("", response_model=Listed, responses=COMMON)
@@ -64,6 +64,7 @@ async def read_user(request: Request, user: str, viewer: Reader) -> dict[str, An
 @router.patch("/{user}", responses=ONE | documented(409))
 async def change_user(request: Request, user: str, body: UserPatch, viewer: Admin) -> dict[str, Any]:
     """Change a person; who is deactivated is shut out at once."""
+    hashed = await hash_password(body.password) if body.password else None
 
     async def work(session: AsyncSession) -> dict[str, Any]:
         found = await _found(session, user)
@@ -74,8 +75,8 @@ async def change_user(request: Request, user: str, body: UserPatch, viewer: Admi
                 setattr(found, name, getattr(body, name))
         if "manager" in body.model_fields_set:
             found.manager_id = await _manager(session, body.manager)
-        if body.password:
-            found.password_hash = hash_password(body.password)
+        if hashed:
+            found.password_hash = hashed
         return await _as_json(session, found)
 
     return await in_transaction(house(request).make, work)
@@ -83,11 +84,15 @@ async def change_user(request: Request, user: str, body: UserPatch, viewer: Admi
 
 @router.post("/{user}/tokens", status_code=201, responses=ONE)
 async def add_token(request: Request, user: str, viewer: Admin, body: TokenBody | None = None) -> dict[str, str]:
-    """Return a new token of the person; it is shown this once."""
-    make = house(request).make
-    async with make() as session:
+    """Return a new token of the person; it is shown this once, and again only for the same `Idempotency-Key`."""
+    home = house(request)
+    async with home.make() as session:
         found = await _found(session, user)
-    return {"token": await create_token(make, found.id, body.label if body else "")}
+    keep_secret(request)
+    # the same request has the same update id, so a repetition makes the same token without any being kept
+    bits = hmac.digest(home.secret, f"token {request.state.update_id}".encode(), "sha256")
+    token = f"bt_{base64.urlsafe_b64encode(bits).decode().rstrip('=')}"
+    return {"token": await create_token(home.make, found.id, body.label if body else "", token)}
 
 
 async def _found(session: AsyncSession, name: str) -> User:
@@ -102,7 +107,7 @@ async def _manager(session: AsyncSession, email: str | None) -> UUID | None:
         return None
     manager = await find_user(session, email)
     if manager is None or manager.role not in ("manager", "admin"):
-        raise Refused(422, "manager: is no manager", errors=[{"field": "manager", "detail": "is no manager"}])
+        raise wrong("manager", "is no manager")
     return manager.id
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from models.leads import SavedLead, save_leads
+from models.leads import SavedLead, check_leads, save_leads
 from models.session import Sessions
 
 from .csvfile import Row, read_rows
@@ -20,7 +20,10 @@ CHUNK: Final = 200
 
 @dataclass(slots=True)
 class Totals:
-    """What became of the rows; they add up to `rows`. `flagged` leads came in with a field that could not be taken."""
+    """What became of the rows; they add up to `rows`. A dry run changes nothing: its good rows are unchanged.
+
+    `flagged` leads came in with a field that could not be taken.
+    """
 
     rows: int = 0
     created: int = 0
@@ -64,10 +67,11 @@ async def _import_chunk(
     for row in chunk:
         if row.problem is not None:
             totals.errors += 1
-            report.write(row.line, "", row.problem)
-    if dry_run or not good:
+            report.write(row.line, row.column, row.problem)
+    if not good:
         return
-    saved = await save_leads(make, [profile_of(row.cells, fields) for row in good], datetime.now(UTC))
+    told = [profile_of(row.cells, fields) for row in good]
+    saved = check_leads(told) if dry_run else await save_leads(make, told, datetime.now(UTC))
     columns = {field: column for column, field in fields.items()}
     for row, result in zip(good, saved, strict=True):
         problems = result.issues if isinstance(result, SavedLead) else result

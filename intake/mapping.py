@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 ID: Final = "external_id"
-EMPTY: Final = frozenset({"", "select", "n/a", "na", "null", "none", "-"})
+EMPTY: Final = frozenset({"", "select", "n/a", "null", "none", "-"})
 """What exports write for nothing, in lower case; `Select` is an untouched drop-down."""
 _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     ID: ("prospectid", "leadid", "contactid", "recordid", "externalid", "userid"),

@@ -363,7 +363,7 @@ def _glob(pattern: str) -> Callable[[str], object]:
 
 def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
     """Whether the engagement counts; None when a property that would decide it is not there."""
-    undecided = criterion.same is not None and _shared(criterion, engagement) is None
+    undecided = False
     for name, wanted in criterion.where.items():
         value = engagement.properties.get(name)
         if value is None:
@@ -373,6 +373,7 @@ def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
                 return False
         elif not (_fits(wanted, str(value)) if isinstance(wanted, str) else _folded(wanted) == _folded(value)):
             return False
+    undecided = undecided or (criterion.same is not None and _shared(criterion, engagement) is None)
     return None if undecided else True
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -31,12 +32,13 @@ async def set_domains(session: AsyncSession, account: Account, domains: Sequence
     """Give the account exactly these domains, and the leads that have them. Raises DomainTaken."""
     wanted = sorted({registrable_domain(domain) for domain in domains})
     await session.flush()
-    for domain in wanted:
-        holder = await session.get(AccountDomain, domain, with_for_update=True)
-        if holder and holder.account_id != account.id:
-            raise DomainTaken(domain)
-        if not holder:
-            session.add(AccountDomain(domain=domain, account_id=account.id))
+    if wanted:
+        # waits for a request that takes one of them at this moment, and then sees that it did
+        claims = insert(AccountDomain).values([{"domain": domain, "account_id": account.id} for domain in wanted])
+        await session.exec(claims.on_conflict_do_nothing())
+    others = col(AccountDomain.domain).in_(wanted) & (col(AccountDomain.account_id) != account.id)
+    if taken := (await session.exec(select(AccountDomain.domain).where(others))).first():
+        raise DomainTaken(taken)
     dropped = col(AccountDomain.domain).not_in(wanted) & (col(AccountDomain.account_id) == account.id)
     await session.exec(sa.delete(AccountDomain).where(dropped))
     theirs = col(Lead.profile)["domain"].astext.in_(wanted)

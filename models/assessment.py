@@ -61,9 +61,9 @@ async def assess(session: AsyncSession, leads: Sequence[Lead], at: datetime) -> 
     if not fired:
         return 0
     rows = insert(OutboxMoment).values(fired).on_conflict_do_nothing(index_elements=["lead_id", "key"])
-    new = len((await session.execute(rows.returning(col(OutboxMoment.id)))).all())
+    new = len((await session.exec(rows.returning(col(OutboxMoment.id)))).all())
     if new:
-        await session.execute(_NOTIFY)
+        await session.exec(_NOTIFY)  # type: ignore[call-overload]
     return new
 
 
@@ -82,7 +82,7 @@ async def engagements_of(
         col(row.at) >= at - scorer.horizon,
     )
     done: dict[UUID, list[Engagement]] = defaultdict(list)
-    for visitor_id, message_id, event, when, properties in await session.execute(query):
+    for visitor_id, message_id, event, when, properties in await session.exec(query):  # type: ignore[call-overload]
         done[visitor_id].append(Engagement(message_id, event, when, properties))
     return done
 

@@ -80,6 +80,16 @@ async def save_leads(
     return await in_transaction(make, lambda session: _save(session, rows, at))
 
 
+def check_leads(rows: Sequence[tuple[str | None, Mapping[str, object]]]) -> list[SavedLead | Problems]:
+    """Return what `save_leads` would find wrong with these rows, and write nothing."""
+    found: list[SavedLead | Problems] = []
+    for external_id, profile in rows:
+        names = _identity(external_id, profile)
+        known = SavedLead(UUID(int=0), created=False, changed=False, issues=check_profile(profile)[1])
+        found.append(known if isinstance(names, list) else names)
+    return found
+
+
 async def _save(
     session: AsyncSession, rows: Sequence[tuple[str | None, Mapping[str, object]]], at: datetime
 ) -> list[SavedLead | Problems]:

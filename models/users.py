@@ -1,5 +1,6 @@
 """People who use Baton, and the tokens by which programs act for them."""
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -9,6 +10,8 @@ from uuid import UUID
 
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -33,9 +36,9 @@ class UserExists(Exception):
     """Somebody has that e-mail address already."""
 
 
-def hash_password(password: str) -> str:
-    """Return the argon2 hash that is kept of a password."""
-    return _HASHER.hash(password)
+async def hash_password(password: str) -> str:
+    """Return the argon2 hash that is kept of a password; it takes long on purpose, so a thread does it."""
+    return await asyncio.to_thread(_HASHER.hash, password)
 
 
 def digest(token: str) -> bytes:
@@ -51,14 +54,28 @@ async def find_user(session: AsyncSession, name: str) -> User | None:
         return (await session.exec(select(User).where(User.email == name.strip().lower()))).first()
 
 
-async def add_user(make: Sessions, email: str, name: str, role: str, password: str | None, capacity: int = 1) -> User:
+async def add_user(
+    make: Sessions,
+    email: str,
+    name: str,
+    role: str,
+    password: str | None,
+    capacity: int = 1,
+    manager_id: UUID | None = None,
+) -> User:
     """Add a person; without a password only tokens let them in. Raises UserExists."""
-    async with make() as session, session.begin():
+    hashed = await hash_password(password or secrets.token_urlsafe(32))
+    user = User(
+        email=email.lower(), name=name, role=role, password_hash=hashed, capacity=capacity, manager_id=manager_id
+    )
+    async with make() as session:
         if await find_user(session, email):
             raise UserExists(email)
-        hashed = hash_password(password or secrets.token_urlsafe(32))
-        user = User(email=email.lower(), name=name, role=role, password_hash=hashed, capacity=capacity)
-        session.add(user)
+        try:
+            session.add(user)
+            await session.commit()
+        except IntegrityError:  # someone added the same person meanwhile
+            raise UserExists(email) from None
     return user
 
 
@@ -74,11 +91,16 @@ async def ensure_admin(make: Sessions, email: str, password: str) -> User:
         return await ensure_admin(make, email, password)
 
 
-async def create_token(make: Sessions, user_id: UUID, label: str = "") -> str:
-    """Return a new token of the user; it is shown this once, and only its digest is kept."""
-    token = f"bt_{secrets.token_urlsafe(32)}"
+async def create_token(make: Sessions, user_id: UUID, label: str = "", token: str | None = None) -> str:
+    """Return a new token of the user; it is shown this once, and only its digest is kept.
+
+    `token`, 256 unguessable bits, is taken instead of a new one; taking it twice changes nothing.
+    """
+    token = token or f"bt_{secrets.token_urlsafe(32)}"
+    row = Token(user_id=user_id, digest=digest(token), label=label)
     async with make() as session, session.begin():
-        session.add(Token(user_id=user_id, digest=digest(token), label=label))
+        new = insert(Token).values(id=row.id, user_id=user_id, digest=row.digest, label=label)
+        await session.exec(new.on_conflict_do_nothing(index_elements=["digest"]))
     return token
 
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlmodel import col, select
-from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -20,8 +21,15 @@ from workflows.names import TASK_QUEUE, workflow_id
 
 PAGE: Final = 500
 AT_ONCE: Final = 8
-_BUSY: Final = frozenset(
-    {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAVAILABLE, RPCStatusCode.RESOURCE_EXHAUSTED}
+PATIENCE: Final = timedelta(seconds=30)
+_PASSING: Final = frozenset(
+    {
+        RPCStatusCode.CANCELLED,  # how the SDK calls a deadline that passed
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.UNKNOWN,
+    }
 )
 COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks")
 
@@ -112,19 +120,20 @@ def _comparable(state: LeadState) -> dict[str, Any]:
 
 
 async def standing(client: Client, lead_id: UUID) -> LeadState | None:
-    """Return what the lead's workflow knows, or None when there is no workflow; a busy server is asked again."""
+    """Return what the lead's workflow knows, or None when there is no workflow.
+
+    Thousands of cold workflows asked at once keep the server busy: one that does not answer is asked again.
+    """
     handle = client.get_workflow_handle(workflow_id(lead_id))
     for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
         try:
-            state: LeadState = await handle.query("standing", result_type=LeadState)
+            state: LeadState = await handle.query("standing", result_type=LeadState, rpc_timeout=PATIENCE)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
-            if error.status not in _BUSY or pause is None:
+            if error.status not in _PASSING or pause is None:
                 raise
             await asyncio.sleep(pause)
-        except WorkflowQueryFailedError:
-            return None
         else:
             return state
     raise AssertionError  # pragma: no cover - the last try returns or raises

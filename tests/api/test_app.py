@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
-from api.app import ROUTERS
+from api.app import ROUTERS, create_app
 from api.auth import PUBLIC, Policy
 from tests.api.conftest import Desk
 from tests.api.test_leads import a_lead, an_email, an_mql
@@ -142,3 +142,16 @@ async def test_the_front_page_says_how_baton_is(desk: Desk) -> None:
     assert page.status_code == 200 and "Where the leads stand" in page.text
     assert (await desk.client().get("/readyz")).status_code == 200
     assert "baton_leads" in (await desk.client().get("/metrics")).text
+
+
+async def test_a_fault_of_ours_says_nothing_of_its_insides(desk: Desk) -> None:
+    app = create_app(desk.house)
+
+    @app.get("/api/fault")
+    async def fault() -> None:
+        raise KeyError("the secret inside")
+
+    client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://baton.test")
+    answer = await client.get("/api/fault")
+    assert answer.status_code == 500 and "secret" not in answer.text
+    assert answer.headers["X-Request-Id"] and answer.headers["content-type"] == "application/problem+json"

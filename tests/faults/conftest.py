@@ -1,15 +1,14 @@
 """What the tests that break things share."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.faults.house import House, serving
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """A server of its own, open for business."""
-    with serving(tmp_path / "var") as house:
+@pytest.fixture(scope="package")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A server of its own, open for business; each test brings its own leads."""
+    with serving(tmp_path_factory.mktemp("faults") / "var") as house:
         yield house

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx2
 import psycopg
@@ -20,6 +21,7 @@ from pydantic import SecretStr
 from serve import addresses
 from serve.parts import CannotServe
 from settings import Settings
+from tests.support import GOOD
 
 ROOT: Final = Path(__file__).parents[2]
 WRITE_KEY: Final = "write-key-of-the-tests"
@@ -99,9 +101,9 @@ class House:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             return connection.execute(query.encode(), values or None).fetchall()
 
-    def post(self, path: str, body: Any = None, token: str | None = None) -> Any:
+    def post(self, path: str, body: Any = None, *, token: str = ADMIN_TOKEN, key: str | None = None) -> Any:
         """Ask the API, by default as the administrator; return the answer."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key or str(uuid4())}
         answer = self.http.post(path, json=body, headers=headers)
         assert answer.status_code < 300, answer.text
         return answer.json()
@@ -111,6 +113,21 @@ class House:
         answer = self.http.get(path)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        """Send engagements as a client library does."""
+        batch = [{"messageId": str(uuid4()), **message} for message in messages]
+        answer = self.http.post("/v1/batch", json={"batch": batch}, auth=(WRITE_KEY, ""))
+        assert answer.json() == {"success": True, "accepted": len(batch), "quarantined": 0}
+
+    def arrive(self, email: str, *, hot: bool = True) -> str:
+        """Have a lead come, and ask to be called if it is hot; return its id once it has been dealt with."""
+        asks = {"type": "track", "userId": email, "event": "Form Submitted", "properties": {"form": "contact_sales"}}
+        known = {"type": "identify", "userId": email, "traits": {**GOOD, "email": email}}
+        self.send(known, *([asks] if hot else []))
+        [lead] = self.get(f"/api/leads?q={email}")["items"]
+        until(lambda: bool(self.get(f"/api/leads/{lead['id']}")["stage"] == ("mql" if hot else "nurture")))
+        return str(lead["id"])
 
     def settle(self) -> None:
         """Return once every moment is delivered."""

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lifecycle.agreement import Agreement, BehaviourCriterion, Calendar, ProfileCriterion
+from lifecycle.agreement import Agreement, BehaviourCriterion, Calendar, MomentRule, ProfileCriterion
 from lifecycle.criteria import EventCriterion, FieldCriterion
 
 Raw = dict[str, Any]
@@ -56,12 +56,14 @@ CRITERIA = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(CRITERIA)
-def test_so_is_one_with_any_criterion(midmarket: Agreement, criterion: Raw) -> None:
-    agreement = Agreement.model_validate(changed(midmarket, "moments.0.when", criterion))
-    again = Agreement.model_validate(written(agreement))
-    assert again == agreement
-    assert written(again) == written(agreement)
+def test_so_is_a_part_with_any_criterion(criterion: Raw) -> None:
+    rule = MomentRule.model_validate({"id": "m", "when": criterion, "then": ["mql"]})
+    json = rule.model_dump(mode="json", by_alias=True, exclude_none=True)
+    again = MomentRule.model_validate(json)
+    assert again == rule
+    assert again.model_dump(mode="json", by_alias=True, exclude_none=True) == json
 
 
 def test_a_criterions_keys_stand_beside_its_points_or_apart() -> None:
@@ -87,7 +89,7 @@ def test_every_criterion_is_told_those_inside_others_too(midmarket: Agreement) -
 
 def test_an_agreement_never_changes(midmarket: Agreement) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        midmarket.name = "Another"
+        setattr(midmarket, "name", "Another")  # noqa: B010 - the type checker refuses it too
 
 
 def test_a_house_may_always_be_open(midmarket: Agreement) -> None:

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle.agreement import Agreement
@@ -17,7 +17,8 @@ from tests.lifecycle.factories import T0, D, H
 
 Raw = dict[str, Any]
 _NUMBER = count(1)
-CFO = {
+calmly = settings(deadline=None, max_examples=60)
+CFO: Raw = {
     "name": "Ada Byron",
     "email": "ada@plant.test",
     "company": "Plant",
@@ -40,8 +41,8 @@ def visits(path: str, *ago: timedelta) -> list[Engagement]:
 
 def an_agreement(base: Agreement, **changed: object) -> Agreement:
     """The agreement that ships, without personas, rules, criteria and moments but those given."""
-    bare = {"personas": [], "rule_out": [], "profile": [], "moments": [], "must_have": []}
-    bare["behaviour"] = {"half_life_days": 30, "criteria": []}  # type: ignore[assignment]
+    bare: Raw = {"personas": [], "rule_out": [], "profile": [], "moments": [], "must_have": []}
+    bare["behaviour"] = {"half_life_days": 30, "criteria": []}
     return Agreement.model_validate(base.model_dump(mode="json", by_alias=True, exclude_none=True) | bare | changed)
 
 
@@ -225,6 +226,7 @@ ANY_DAY = st.builds(
 )
 
 
+@calmly
 @given(st.lists(ANY_DAY, max_size=25).flatmap(lambda done: st.tuples(st.just(done), st.permutations(done))))
 def test_the_order_of_arrival_changes_nothing(
     shipped: Scorer, orders: tuple[list[Engagement], list[Engagement]]
@@ -234,6 +236,7 @@ def test_the_order_of_arrival_changes_nothing(
     assert shipped.why(CFO, one, at=T0) == shipped.why(CFO, other, at=T0)
 
 
+@calmly
 @given(st.lists(SAME_DAY, max_size=25), SAME_DAY)
 def test_doing_more_never_lowers_a_score_of_one_day(shipped: Scorer, done: list[Engagement], more: Engagement) -> None:
     before, after = shipped.assess(CFO, done, at=T0), shipped.assess(CFO, [*done, more], at=T0)
@@ -242,6 +245,7 @@ def test_doing_more_never_lowers_a_score_of_one_day(shipped: Scorer, done: list[
     assert {moment.key for moment in before.moments} <= {moment.key for moment in after.moments}
 
 
+@calmly
 @given(st.integers(0, 5), st.integers(1, 3_000))
 def test_a_half_life_later_the_same_is_worth_half(midmarket: Agreement, halves: int, days: int) -> None:
     row = {"id": "asked", "points": 1_000, "event": "seen"}
@@ -250,6 +254,7 @@ def test_a_half_life_later_the_same_is_worth_half(midmarket: Agreement, halves: 
     assert scorer.assess({}, [did("seen")], at=later).behaviour == round(1_000 / 2**halves)
 
 
+@calmly
 @given(st.lists(ANY_DAY, max_size=30), st.integers(1, 4), st.integers(1, 9))
 def test_occurrences_never_overlap_and_stay_within_their_window(
     midmarket: Agreement, done: list[Engagement], at_least: int, days: int
@@ -273,6 +278,7 @@ PARTS: dict[Answer, Raw] = {
 }
 
 
+@calmly
 @given(st.lists(st.sampled_from(ORDER), min_size=1, max_size=4))
 def test_all_any_and_not_are_kleenes(midmarket: Agreement, answers: list[Answer]) -> None:
     parts = [PARTS[one] for one in answers]

@@ -1,5 +1,6 @@
 """Workflow code is for ever: every committed history replays on the code of today."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -19,4 +20,5 @@ def test_there_are_histories_to_replay() -> None:
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
 async def test_a_committed_history_replays(file: Path) -> None:
     replayer = Replayer(workflows=[LeadWorkflow], data_converter=pydantic_data_converter)
-    await replayer.replay_workflow(WorkflowHistory.from_json("lead-replayed", file.read_text()))
+    history = await asyncio.to_thread(file.read_text)
+    await replayer.replay_workflow(WorkflowHistory.from_json("lead-replayed", history))
