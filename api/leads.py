@@ -1,5 +1,6 @@
 """Leads over HTTP: create, list, read, change, and decide."""
 
+import asyncio
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -27,7 +28,7 @@ from models import agreements, leads
 from models.people import normal_email
 from models.tables import Lead
 from models.users import Viewer, find_user
-from workflows.gate import LeadUnknown, decide
+from workflows.gate import LeadUnknown, decide, standing
 
 from .auth import EVERYONE, SALES, allow
 from .house import House, house, seen_lead
@@ -48,6 +49,7 @@ from .schemas import (
     ReturnBody,
 )
 
+_SETTLED_WITHIN: Final = 0.5
 router = APIRouter(prefix="/api/leads", tags=["leads"], route_class=IdempotentRoute)
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
 ONE = COMMON | documented(404)
@@ -266,12 +268,35 @@ async def _decide(
     note_id = await leads.add_note(home.make, lead_id, viewer.id, body, datetime.now(UTC)) if body else None
     command = command.model_copy(update={"seen": stage, "note": note_id})
     try:
-        await decide(home.client, lead_id, command, request.state.update_id)
+        await _carry(home, lead_id, command, request.state.update_id)
     except (NotPossible, LeadUnknown) as refused:  # a decision that Temporal may still take keeps its note
         if note_id:
             await leads.drop_note(home.make, note_id)
         raise (await _with_names(home, refused) if isinstance(refused, NotPossible) else refused) from None
     return await _answer(home, lead_id)
+
+
+async def _carry(home: House, lead_id: UUID, command: Command, update_id: str) -> None:
+    """Carry a decision to the workflow; when the row is ahead of it, what the workflow knows is what counts.
+
+    A row is ahead while a move is being settled, and stays so when Temporal died just then.
+    """
+    try:
+        await decide(home.client, lead_id, command, update_id)
+    except NotPossible:
+        if await _stage_if_behind(home, lead_id) is None:
+            raise
+        await asyncio.sleep(_SETTLED_WITHIN)
+        seen = await _stage_if_behind(home, lead_id) or command.seen
+        await decide(home.client, lead_id, command.model_copy(update={"seen": seen}), update_id)
+
+
+async def _stage_if_behind(home: House, lead_id: UUID) -> Stage | None:
+    """Return where the workflow stands if the row has gone further, else None."""
+    state = await standing(home.client, lead_id)
+    async with home.make() as session:
+        row = await leads.find_lead(session, lead_id)
+    return state.stage if state and row and state.version < row.version else None
 
 
 async def _answer_of_closed(home: House, lead_id: UUID, stage: Stage, command: Command, update_id: str) -> None:

@@ -14,6 +14,7 @@ from psycopg import OperationalError as PsycopgOperationalError
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -102,6 +103,11 @@ def _rpc(error: RPCError) -> Response:
     return fault(error)
 
 
+def _runtime(error: RuntimeError) -> Response:
+    """The SDK has no name of its own for a server that it has never reached."""
+    return _away("Temporal", error) if "client connect" in str(error) else fault(error)
+
+
 def _away(what: str, error: Exception) -> Response:
     log.warning("part_away", part=what, error=type(error).__name__)
     return problem(503, f"{what} is out of reach; nothing was lost, try again.", RETRY_AFTER)
@@ -136,11 +142,13 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     AgreementInvalid:        _invalid_agreement,
     BadCursor:               lambda error: _answer_refused(wrong("cursor", "is none that a list gave out")),
     RequestValidationError:  _validation,
+    ClientDisconnect:        lambda error: problem(400, "The connection broke off before the body was complete."),
     RecursionError:          lambda error: problem(422, "The body nests too deep."),
     UnicodeError:            lambda error: problem(422, "The body holds characters that are no text."),
     LeadUnknown:             lambda error: problem(503, "The lead's workflow is starting; try again.", RETRY_AFTER),
     TemporalAway:            lambda error: _away("Temporal", error),
     RPCError:                _rpc,
+    RuntimeError:            _runtime,
     PoolTimeout:             lambda error: _away("The database", error),
     PsycopgOperationalError: lambda error: _away("The database", error),
     DataError:               lambda error: problem(422, "The database cannot keep a value of this request."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -16,6 +17,12 @@ MAX_DEPTH: Final = 20
 MAX_NODES: Final = 500
 
 Scalar = str | int | float | bool
+Glob = Annotated[str, Field(max_length=200)]
+
+
+def folded(value: Scalar) -> object:
+    """Return what to compare: texts without regard to case, and never a yes/no with a number."""
+    return value.casefold() if isinstance(value, str) else (bool, value) if isinstance(value, bool) else value
 
 
 class Answer(StrEnum):
@@ -42,7 +49,7 @@ class Comparison(Part):
     at_least: float | None = None
     at_most: float | None = None
     known: bool | None = None
-    like: str | None = Field(default=None, max_length=200)
+    like: Glob | None = None
 
     @model_validator(mode="after")
     def _one_test(self) -> Comparison:
@@ -53,10 +60,16 @@ class Comparison(Part):
             raise ValueError("`between` needs the smaller number first")
         return self
 
-    @property
+    @cached_property
     def test(self) -> str:
         """The name of the test that is given."""
         return next(name for name in _TESTS if getattr(self, name) is not None)
+
+    @cached_property
+    def options(self) -> frozenset[object]:
+        """The values of `in`, `not_in` or `equals`, folded."""
+        listed = self.in_ or self.not_in or (self.equals,)
+        return frozenset(folded(one) for one in listed if one is not None)
 
 
 _TESTS: Final = ("in_", "not_in", "equals", "between", "at_least", "at_most", "known", "like")
@@ -85,7 +98,7 @@ class EventCriterion(Part):
     """Engagements: at least so many, within so many days, whose properties match; `same` counts per value."""
 
     event: str = Field(min_length=1, max_length=100)
-    where: dict[str, Range | str | int | float | bool] = {}
+    where: dict[str, Range | Glob | int | float | bool] = {}
     same: str | None = None
     at_least: int = Field(default=1, ge=1, le=10_000)
     within_days: float | None = Field(default=None, gt=0, le=3_650)

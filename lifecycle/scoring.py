@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import translate
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +29,7 @@ from .criteria import (
     Not,
     Range,
     Scalar,
+    folded,
     parts_of,
     walk,
 )
@@ -120,16 +122,8 @@ class _Facts:
     by_event: dict[str, list[Engagement]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Occurrence:
-    """Enough matching engagements within the window; `value` is what they share, if they must share one."""
-
-    value: str | None
-    engagements: Sequence[Engagement]
-
-    @property
-    def at(self) -> datetime:
-        return self.engagements[-1].at
+_Done = Sequence[Engagement]
+"""Engagements that together meet a criterion, oldest first."""
 
 
 class Scorer:
@@ -174,7 +168,7 @@ class Scorer:
                 ((rule.id, rule.reason) for rule in agreement.rule_out if _answer(rule.when, facts) is Answer.MET),
                 None,
             ),
-            missing=[name for name in agreement.must_have if name not in profile or name in (invalid or {})],
+            missing=[name for name in agreement.must_have if profile.get(name) is None or name in (invalid or {})],
             moments=[fired for rule in agreement.moments for fired in _fired(rule, facts)],
             over_threshold=score >= agreement.mql.score and fit >= agreement.mql.fit,
         )
@@ -204,8 +198,7 @@ class Scorer:
         ]
 
     def _earned(self, row: BehaviourCriterion, facts: _Facts) -> float:
-        newest = _occurrences(row.when, facts)[-row.up_to :]
-        return sum(row.points * self._weight(one.at, facts.at) for one in newest)
+        return sum(row.points * self._weight(done[-1].at, facts.at) for done in _occurrences(row, facts))
 
     def _weight(self, when: datetime, at: datetime) -> float:
         days = max(0, (at - when).days)
@@ -262,7 +255,7 @@ class Scorer:
             )
 
     def _behaviour(self, row: BehaviourCriterion, facts: _Facts) -> Finding:
-        newest = _occurrences(row.when, facts)[-row.up_to :]
+        newest = _occurrences(row, facts)
         more = f" (the newest {row.up_to} count)" if row.up_to > 1 else ""
         return Finding(
             id=row.id,
@@ -271,7 +264,7 @@ class Scorer:
             answer=_answer(row.when, facts),
             points=round(self._earned(row, facts), 1),
             worth=row.points * row.up_to,
-            evidence=_evidence(engagement for one in newest for engagement in one.engagements),
+            evidence=_evidence(one for done in newest for one in done),
             missing=None if newest else _missing(row.when, facts),
         )
 
@@ -325,8 +318,7 @@ def _compare(test: Comparison, value: Scalar | None) -> Answer:
         return Answer.MET if (value is not None) == test.known else Answer.NOT_MET
     if value is None:
         return Answer.UNKNOWN
-    wanted = getattr(test, test.test)
-    return Answer.MET if _TESTS[test.test](value, wanted) else Answer.NOT_MET
+    return Answer.MET if _TESTS[test.test](value, test) else Answer.NOT_MET
 
 
 def _within(value: Any, low: float | None, high: float | None) -> bool:
@@ -336,19 +328,14 @@ def _within(value: Any, low: float | None, high: float | None) -> bool:
 
 
 _TESTS: Final[Mapping[str, Any]] = {
-    "in_": lambda value, wanted: _folded(value) in {_folded(one) for one in wanted},
-    "not_in": lambda value, wanted: _folded(value) not in {_folded(one) for one in wanted},
-    "equals": lambda value, wanted: _folded(value) == _folded(wanted),
-    "between": lambda value, wanted: _within(value, *wanted),
-    "at_least": lambda value, wanted: _within(value, wanted, None),
-    "at_most": lambda value, wanted: _within(value, None, wanted),
-    "like": lambda value, wanted: _fits(wanted, str(value)),
+    "in_": lambda value, test: folded(value) in test.options,
+    "not_in": lambda value, test: folded(value) not in test.options,
+    "equals": lambda value, test: folded(value) in test.options,
+    "between": lambda value, test: _within(value, *test.between),
+    "at_least": lambda value, test: _within(value, test.at_least, None),
+    "at_most": lambda value, test: _within(value, None, test.at_most),
+    "like": lambda value, test: _fits(test.like, str(value)),
 }
-
-
-def _folded(value: Scalar) -> Any:
-    """Compare texts without regard to case, and never a yes/no with a number."""
-    return (bool, value) if isinstance(value, bool) else value.casefold() if isinstance(value, str) else value
 
 
 def _fits(pattern: str, text: str) -> bool:
@@ -371,7 +358,7 @@ def _matches(criterion: EventCriterion, engagement: Engagement) -> bool | None:
         elif isinstance(wanted, Range):
             if not _within(value, wanted.at_least, wanted.at_most):
                 return False
-        elif not (_fits(wanted, str(value)) if isinstance(wanted, str) else _folded(wanted) == _folded(value)):
+        elif not (_fits(wanted, str(value)) if isinstance(wanted, str) else folded(wanted) == folded(value)):
             return False
     undecided = undecided or (criterion.same is not None and _shared(criterion, engagement) is None)
     return None if undecided else True
@@ -384,7 +371,7 @@ def _shared(criterion: EventCriterion, engagement: Engagement) -> str | None:
 
 
 def _happened(criterion: EventCriterion, facts: _Facts) -> Answer:
-    if _occurrences(criterion, facts):
+    if _firsts(criterion, facts):
         return Answer.MET
     possible = [one for one in facts.by_event.get(criterion.event, ()) if _matches(criterion, one) is not False]
     return Answer.UNKNOWN if _could_suffice(criterion, possible) else Answer.NOT_MET
@@ -413,48 +400,73 @@ def _could_suffice(criterion: EventCriterion, done: Sequence[Engagement]) -> boo
     return False
 
 
-def _occurrences(criterion: EventCriterion, facts: _Facts) -> list[_Occurrence]:
-    """Return how often the criterion was met, oldest first; no engagement counts twice."""
-    done = facts.by_event.get(criterion.event)
-    if not done or len(done) < criterion.at_least:
-        return []
-    matching = [one for one in done if _matches(criterion, one)] if criterion.where or criterion.same else done
+def _matching(criterion: EventCriterion, facts: _Facts) -> Mapping[str | None, _Done]:
+    """Return the engagements that count, by the value that they must share (None where they need not)."""
+    done = facts.by_event.get(criterion.event, ())
+    if len(done) < criterion.at_least:
+        return {}
+    if criterion.where or criterion.same:
+        done = [one for one in done if _matches(criterion, one)]
     if criterion.same is None:
-        return [_Occurrence(None, window) for window in _windows(criterion, matching)]
-    by_value: dict[str, list[Engagement]] = defaultdict(list)
-    for one in matching:
-        by_value[str(_shared(criterion, one))].append(one)
-    found = [_Occurrence(value, window) for value, same in by_value.items() for window in _windows(criterion, same)]
-    return sorted(found, key=lambda one: (one.at, one.value or ""))
+        return {None: done}
+    by_value: dict[str | None, list[Engagement]] = defaultdict(list)
+    for one in done:
+        by_value[_shared(criterion, one)].append(one)
+    return by_value
 
 
-def _windows(criterion: EventCriterion, done: Sequence[Engagement]) -> Iterator[Sequence[Engagement]]:
-    """Yield the earliest groups of `at_least` engagements within the window that do not overlap."""
-    size = criterion.at_least
-    longest = _longest(criterion)
-    start = 0
-    while start + size <= len(done):
-        group = done[start : start + size]
-        if longest is None or group[-1].at - group[0].at <= longest:
+def _occurrences(row: BehaviourCriterion, facts: _Facts) -> list[_Done]:
+    """Return the newest occurrences that may score, the newest first.
+
+    They are told off from the newest engagement backwards: each ends as late as it can, so that doing more never
+    lowers what was earned.
+    """
+    found = [
+        window for done in _matching(row.when, facts).values() for window in islice(_windows(row.when, done), row.up_to)
+    ]
+    return sorted(found, key=lambda window: (window[-1].at, window[-1].message_id), reverse=True)[: row.up_to]
+
+
+def _windows(criterion: EventCriterion, done: _Done) -> Iterator[_Done]:
+    """Yield the latest groups of `at_least` engagements within the window that do not overlap."""
+    end = len(done)
+    while end >= criterion.at_least:
+        group = done[end - criterion.at_least : end]
+        fits = _close(criterion, group)
+        end -= criterion.at_least if fits else 1
+        if fits:
             yield group
-            start += size
-        else:
-            start += 1
+
+
+def _firsts(criterion: EventCriterion, facts: _Facts) -> dict[str | None, _Done]:
+    """Return the engagements that first met the criterion, per value that they share."""
+    firsts: dict[str | None, _Done] = {}
+    size = criterion.at_least
+    for value, done in _matching(criterion, facts).items():
+        groups = (done[end - size : end] for end in range(size, len(done) + 1))
+        first = next((group for group in groups if _close(criterion, group)), None)
+        if first:
+            firsts[value] = first
+    return firsts
+
+
+def _close(criterion: EventCriterion, group: _Done) -> bool:
+    longest = _longest(criterion)
+    return longest is None or group[-1].at - group[0].at <= longest
 
 
 def _longest(criterion: EventCriterion) -> timedelta | None:
     return None if criterion.within_days is None else timedelta(days=criterion.within_days)
 
 
-_Done = dict[str | None, Sequence[Engagement]]
-"""The engagements that first made a criterion hold, by the value that they share."""
+def _completed(criterion: AnyCriterion, facts: _Facts) -> dict[str | None, _Done]:
+    """Return what first met the criterion, by the value that it shares.
 
-
-def _completed(criterion: AnyCriterion, facts: _Facts) -> _Done:
-    """Return what was done to meet the criterion; nothing for one on the profile, or on what was not done."""
+    Nothing for a criterion on the profile, or on what was not done.
+    """
     match criterion:
         case EventCriterion():
-            return _earliest((one.value, one.engagements) for one in _occurrences(criterion, facts))
+            return _earliest(_firsts(criterion, facts).items())
         case AnyOf():
             return _earliest(pair for part in criterion.any for pair in _completed(part, facts).items())
         case AllOf() if _answer(criterion, facts) is Answer.MET:
@@ -468,14 +480,14 @@ def _completed(criterion: AnyCriterion, facts: _Facts) -> _Done:
             return {}
 
 
-def _earliest(found: Iterable[tuple[str | None, Sequence[Engagement]]]) -> _Done:
-    firsts: _Done = {}
+def _earliest(found: Iterable[tuple[str | None, _Done]]) -> dict[str | None, _Done]:
+    firsts: dict[str | None, _Done] = {}
     for value, done in sorted(found, key=lambda pair: pair[1][-1].at):
         firsts.setdefault(value, done)
     return firsts
 
 
-def _joined(groups: Iterable[Sequence[Engagement]]) -> Sequence[Engagement]:
+def _joined(groups: Iterable[_Done]) -> _Done:
     once = {one.message_id: one for group in groups for one in group}
     return sorted(once.values(), key=lambda one: (one.at, one.message_id))
 

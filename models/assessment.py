@@ -95,10 +95,10 @@ def _score(
     before = lead.fit
     lead.score, lead.fit, lead.behaviour = found.score, found.fit, found.behaviour
     lead.persona, lead.assessed_at = found.persona, at
-    evidence = {fired.id: fired for fired in found.moments}
+    evidence = {name: fired for fired in found.moments for name in (fired.id, f"{lead.cycle}:{fired.key}")}
     rows = []
     for moment in moments_of(lead, found, fit_changed=found.fit != before, at=at):
-        source = evidence.get(moment.cause)
+        source = evidence.get(moment.key) or evidence.get(moment.cause)
         rows.append(
             {
                 "id": uuid7(),

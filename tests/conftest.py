@@ -14,8 +14,10 @@ import pytest_asyncio
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from models.session import make_engine, sessions
 from serve import migrate
 from serve.embedded import SEARCH_ATTRIBUTES, EmbeddedPostgres
+from tests.support import Relay, running
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +57,15 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_log_level="error",
     ) as environment:
         yield environment
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def relay(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[Relay]:
+    """The run's one worker, on the run's database and Temporal."""
+    engine = make_engine(database_url)
+    async with running(engine, sessions(engine), temporal.client) as relay:
+        yield relay
+    await engine.dispose()
 
 
 @pytest.fixture

@@ -71,6 +71,13 @@ class Relay:
             session.add(lead)
         return lead.id
 
+    async def only_its_reps(self) -> None:
+        """Let only this relay's reps get leads: other tests have made reps of their own."""
+        mine = [UUID(rep) for rep in self.reps]
+        others = (col(User.role) == "rep") & col(User.id).not_in(mine)
+        async with self.make() as session, session.begin():
+            await session.exec(sa.update(User).where(others).values(capacity=0))
+
     async def start(self, lead_id: UUID, moments: Sequence[Moment] = ()) -> None:
         async with self.make() as session:
             lead = await session.get_one(Lead, lead_id)

@@ -5,12 +5,17 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import (
+    Client,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from lifecycle.commands import Command
-from lifecycle.lead import NotPossible, Refusal, Standing
+from lifecycle.lead import LeadState, NotPossible, Refusal, Standing
 
 from .names import workflow_id
 
@@ -61,6 +66,21 @@ async def decide(client: Client, lead_id: UUID, command: Command, update_id: str
             raise LeadUnknown(str(lead_id)) from None
         raise
     raise TemporalAway
+
+
+async def standing(client: Client, lead_id: UUID) -> LeadState | None:
+    """Return what the lead's workflow knows, or None when there is no workflow."""
+    try:
+        handle = client.get_workflow_handle(workflow_id(lead_id))
+        state: LeadState = await handle.query("standing", result_type=LeadState)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    except WorkflowQueryFailedError:
+        return None
+    else:
+        return state
 
 
 def _reason(error: WorkflowUpdateFailedError) -> Exception:

@@ -1,19 +1,16 @@
 """A running web application on real parts."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import httpx2
 import pytest_asyncio
 from pydantic import SecretStr
-from temporalio.testing import WorkflowEnvironment
 
 from api.app import create_app
 from api.house import House
-from models.session import make_engine, sessions
 from models.users import create_token, ensure_admin
 from settings import Settings
-from tests.support import Relay, a_user, running
+from tests.support import Relay, a_user
 
 WRITE_KEY = "write-key"
 
@@ -45,17 +42,13 @@ class Desk:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def desk(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[Desk]:
-    engine = make_engine(database_url)
-    make = sessions(engine)
+async def desk(relay: Relay) -> Desk:
     settings = Settings(
         admin_token=SecretStr("admin-token"), write_key=SecretStr(WRITE_KEY), admin_password=SecretStr("correct horse")
     )
-    await ensure_admin(make, settings.admin_email, "correct horse")
-    async with running(engine, make, temporal.client) as relay:
-        house = House(settings, engine, make, temporal.client)
-        yield Desk(relay, house, httpx2.ASGITransport(create_app(house), raise_app_exceptions=False))
-    await engine.dispose()
+    await ensure_admin(relay.make, settings.admin_email, "correct horse")
+    house = House(settings, relay.engine, relay.make, relay.client)
+    return Desk(relay, house, httpx2.ASGITransport(create_app(house), raise_app_exceptions=False))
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_every_route_declares_who_it_is_for() -> None:
 async def test_nothing_but_the_public_answers_without_a_token(desk: Desk) -> None:
     stranger = desk.client()
     for route in routes():
-        if route.path in PUBLIC:
+        if route.path in PUBLIC or route.methods == {"OPTIONS"}:
             continue
         path = route.path.format(lead_id=uuid4(), account_id=uuid4(), version=1, user="x")
         method = next(iter(route.methods or ()))

@@ -18,8 +18,7 @@ from temporalio.client import Client
 
 from intake.replay import replay
 from models.session import make_engine, sessions
-from ops.verify import compare
-from ops.verify import standing as state_of
+from ops.verify import compare, standing
 from serve.addresses import database_url
 from serve.temporal import connect
 from tests.faults.house import ADMIN_TOKEN, WRITE_KEY, House, until
@@ -256,7 +255,7 @@ class Campaign:
         )
         assert self._client is not None
         for lead_id, keys in told:
-            state = await state_of(self._client, lead_id)
+            state = await standing(self._client, lead_id)
             for key in keys:
                 if state is None or key not in state.seen:
                     yield f"moment {key} of {lead_id}"

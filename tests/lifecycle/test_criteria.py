@@ -47,6 +47,8 @@ def test_a_criterion_is_known_by_the_key_that_only_its_kind_has(raw: dict[str, A
         ({"event": "page_viewed", "where": {"seconds": {}}}, "needs at_least or at_most"),
         ({"event": "page_viewed", "at_least": 0}, "greater than or equal to 1"),
         ({"event": "page_viewed", "within_days": 0}, "greater than 0"),
+        ({"event": "page_viewed", "where": {"path": "*a" * 101}}, "at most 200 characters"),
+        ({"field": "email", "like": "*a" * 101}, "at most 200 characters"),
         ({"all": []}, "at least 1 item"),
         ({"any": [LEAF], "field": "role"}, "Extra inputs"),
         ("cfo", "valid dictionary"),

@@ -174,6 +174,19 @@ def test_points_halve_every_half_life_by_whole_days(midmarket: Agreement, age: t
     assert scorer.assess({}, [did("event_attended", age)], at=T0).behaviour == points
 
 
+def test_an_earlier_visit_that_arrives_late_takes_nothing_away(midmarket: Agreement) -> None:
+    scorer = counting(midmarket, event="page_viewed", at_least=2, within_days=7, points=100)
+    newest = [did("page_viewed", 6 * D), did("page_viewed")]
+    assert scorer.assess({}, newest, at=T0).behaviour == 100
+    assert scorer.assess({}, [did("page_viewed", 7 * D), *newest], at=T0).behaviour == 100
+
+
+def test_of_all_shared_values_the_newest_occurrences_count(midmarket: Agreement) -> None:
+    scorer = counting(midmarket, event="page_viewed", same="path", at_least=2, up_to=2, points=100)
+    done = [*visits("/a", 2 * D, 3 * D, 60 * D, 60 * D), *visits("/b", H, 90 * D), *visits("/c", 30 * D, 30 * D)]
+    assert found(scorer.why({}, done, at=T0), "asked").points == pytest.approx(100 + 100 * 0.5 ** (2 / 30), abs=0.1)
+
+
 def test_no_engagement_counts_for_two_occurrences(midmarket: Agreement) -> None:
     scorer = counting(midmarket, event="page_viewed", at_least=2, within_days=7, up_to=10)
     done = [did("page_viewed", n * H) for n in range(5)]
@@ -210,10 +223,10 @@ def test_what_is_known_of_bant_earns_its_points(shipped: Scorer) -> None:
 
 # Whatever a lead did.
 
-SAME_DAY = st.builds(
+WELCOME = st.builds(
     did,
     st.sampled_from(["page_viewed", "asset_downloaded", "email_opened", "event_attended", "cart_abandoned"]),
-    st.integers(0, 23).map(lambda hours: hours * H),
+    st.integers(0, 20 * 24).map(lambda hours: hours * H),
     path=st.sampled_from(["/pricing", "/solutions/a", "/solutions/b", None]),
     seconds=st.sampled_from([1, 90, None]),
 )
@@ -237,8 +250,10 @@ def test_the_order_of_arrival_changes_nothing(
 
 
 @calmly
-@given(st.lists(SAME_DAY, max_size=25), SAME_DAY)
-def test_doing_more_never_lowers_a_score_of_one_day(shipped: Scorer, done: list[Engagement], more: Engagement) -> None:
+@given(st.lists(WELCOME, max_size=25), WELCOME)
+def test_doing_more_of_what_earns_points_never_lowers_a_score(
+    shipped: Scorer, done: list[Engagement], more: Engagement
+) -> None:
     before, after = shipped.assess(CFO, done, at=T0), shipped.assess(CFO, [*done, more], at=T0)
     assert after.behaviour >= before.behaviour
     assert after.fit >= before.fit
@@ -316,8 +331,10 @@ def test_a_lead_is_ruled_out_only_on_what_is_known(shipped: Scorer) -> None:
 
 
 def test_what_sales_must_have_is_missing_while_absent_or_invalid(shipped: Scorer) -> None:
-    profile, wrong = {"name": "Ada", "email": "ada@"}, {"email": "is not an address"}
+    profile: Raw = {"name": "Ada", "email": "ada@"}
+    wrong = {"email": "is not an address"}
     assert shipped.assess(profile, [], at=T0, invalid=wrong).missing == ["email", "company"]
+    assert shipped.assess(profile | {"company": None}, [], at=T0).missing == ["company"]
     findings = shipped.why(profile, [], at=T0, invalid=wrong)
     assert found(findings, "name").answer is Answer.MET
     assert found(findings, "email").missing == "email is not an address"
@@ -475,6 +492,14 @@ def test_a_shared_value_beside_another_part_fires_once_per_value(midmarket: Agre
     assert {key: moment.at for key, moment in fired(scorer, *done).items()} == {"m:/a": T0 - H}
     either = a_moment(midmarket, {"any": [{"event": "opened"}, same]})
     assert set(fired(either, *done)) == {"m", "m:/a"}
+
+
+def test_a_moment_stays_when_it_first_happened_whatever_comes_after(midmarket: Agreement) -> None:
+    scorer = a_moment(midmarket, {"event": "seen", "at_least": 2, "within_days": 7})
+    done = [did("seen", 20 * D), did("seen", 9 * D), did("seen", 8 * D)]
+    first = fired(scorer, *done)
+    assert first["m"].at == T0 - 8 * D
+    assert fired(scorer, *done, did("seen"), did("seen", H)) == first
 
 
 def test_a_long_list_of_evidence_ends_at_its_newest(midmarket: Agreement) -> None:

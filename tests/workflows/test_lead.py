@@ -82,6 +82,7 @@ async def test_a_whole_life_costs_at_most_sixty_events_and_names_nobody(
 
 
 async def test_handing_over_gives_the_next_rep_the_lead_and_starts_the_acceptance_clock(relay: Relay) -> None:
+    await relay.only_its_reps()
     owners = []
     for _ in range(4):
         lead_id, owner = await an_mql(relay)
