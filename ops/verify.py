@@ -3,34 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities.outbox import LEAD_WORKFLOW, fresh_state
 from lifecycle.lead import LeadState
 from lifecycle.stages import TERMINAL
 from models.session import Sessions
 from models.tables import Lead
+from workflows.gate import standing
 from workflows.names import TASK_QUEUE, workflow_id
 
 PAGE: Final = 500
 AT_ONCE: Final = 8
-PATIENCE: Final = timedelta(seconds=30)
-_PASSING: Final = frozenset(
-    {
-        RPCStatusCode.CANCELLED,  # how the SDK calls a deadline that passed
-        RPCStatusCode.DEADLINE_EXCEEDED,
-        RPCStatusCode.RESOURCE_EXHAUSTED,
-        RPCStatusCode.UNAVAILABLE,
-        RPCStatusCode.UNKNOWN,
-    }
-)
 COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks")
 
 
@@ -117,26 +106,6 @@ def _comparable(state: LeadState) -> dict[str, Any]:
         "agreement_version": state.terms.version if state.terms else None,
         "clocks": state.clocks,
     }
-
-
-async def standing(client: Client, lead_id: UUID) -> LeadState | None:
-    """Return what the lead's workflow knows, or None when there is no workflow.
-
-    Thousands of cold workflows asked at once keep the server busy: one that does not answer is asked again.
-    """
-    handle = client.get_workflow_handle(workflow_id(lead_id))
-    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
-        try:
-            state: LeadState = await handle.query("standing", result_type=LeadState, rpc_timeout=PATIENCE)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return None
-            if error.status not in _PASSING or pause is None:
-                raise
-            await asyncio.sleep(pause)
-        else:
-            return state
-    raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
 async def repair(make: Sessions, client: Client, lead_ids: set[UUID]) -> int:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from temporalio.client import (
     Client,
-    WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -26,6 +25,8 @@ _PASSING: Final = frozenset(
         RPCStatusCode.RESOURCE_EXHAUSTED,
         RPCStatusCode.UNAVAILABLE,
         RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.CANCELLED,  # how the SDK calls a deadline that passed
+        RPCStatusCode.UNKNOWN,  # a server that stops
     }
 )
 
@@ -69,18 +70,23 @@ async def decide(client: Client, lead_id: UUID, command: Command, update_id: str
 
 
 async def standing(client: Client, lead_id: UUID) -> LeadState | None:
-    """Return what the lead's workflow knows, or None when there is no workflow."""
-    try:
-        handle = client.get_workflow_handle(workflow_id(lead_id))
-        state: LeadState = await handle.query("standing", result_type=LeadState)
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return None
-        raise
-    except WorkflowQueryFailedError:
-        return None
-    else:
-        return state
+    """Return what the lead's workflow knows, or None when there is no workflow.
+
+    Thousands of cold workflows asked at once keep a server busy: one that does not answer is asked again.
+    """
+    handle = client.get_workflow_handle(workflow_id(lead_id))
+    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
+        try:
+            state: LeadState = await handle.query("standing", result_type=LeadState, rpc_timeout=PATIENCE)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            if error.status not in _PASSING or pause is None:
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return state
+    raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
 def _reason(error: WorkflowUpdateFailedError) -> Exception:

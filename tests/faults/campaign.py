@@ -18,11 +18,12 @@ from temporalio.client import Client
 
 from intake.replay import replay
 from models.session import make_engine, sessions
-from ops.verify import compare, standing
+from ops.verify import compare
 from serve.addresses import database_url
 from serve.temporal import connect
 from tests.faults.house import ADMIN_TOKEN, WRITE_KEY, House, until
 from tests.support import GOOD
+from workflows.gate import standing
 
 AT_ONCE: Final = 6
 PATIENCE: Final = 120.0

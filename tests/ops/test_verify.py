@@ -8,8 +8,9 @@ from sqlmodel import col
 from lifecycle.lead import Moment
 from lifecycle.stages import Stage
 from models.tables import Lead
-from ops.verify import repair, standing
+from ops.verify import repair
 from tests.support import Relay
+from workflows.gate import standing
 
 
 async def test_a_row_that_was_tampered_with_is_written_anew_from_its_workflow(relay: Relay) -> None:
