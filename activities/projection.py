@@ -75,7 +75,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         _project(row, lead.with_plan(plan), move.at)
     alerted = await _alert(session, row, lead.with_plan(plan), move)
     await _tell(session, row.id, lead.version, move, plan, said, assignment, alerted)
-    if move.effect is Effect.RECYCLE:
+    if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED:  # points are spent, or BANT brings some
         await session.flush()
         await assess(session, [row], move.at)
     return plan
@@ -188,7 +188,9 @@ async def _tell(
     assignment: Assignment | None,
     alerted: Assignment | None,
 ) -> None:
-    fact = move.fact.model_dump(mode="json", exclude_none=True, exclude={"by", "held", "owner"})
+    fact = move.fact.model_dump(
+        mode="json", exclude_none=True, exclude={"by": True, "held": True, "owner": True, "attempt": {"by"}}
+    )
     told = {
         "from": move.source,
         "to": move.target,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .agreement import Agreement, RecyclePath
 from .reasons import Channel, Outcome, Reason
-from .stages import CLOCKS, OVERDUE, TERMINAL, WITH_SALES, ClockKind, Effect, Event, Rule, Stage, rule_for
+from .stages import CLOCKS, OVERDUE, TERMINAL, WITH_MARKETING, ClockKind, Effect, Event, Rule, Stage, rule_for
 
 SEEN_MOMENTS: Final = 256
 KEPT_ANSWERS: Final = 64
@@ -320,7 +320,7 @@ def advance(lead: LeadState, event: Event, at: datetime, fact: Fact | None = Non
         change["decided"] = Decided(event=event, by=fact.by, at=at)
     if rule.target is not rule.source:
         change |= {"since": at, "clocks": (), "held": None}
-        if rule.source in WITH_SALES and rule.target not in WITH_SALES:
+        if rule.target in WITH_MARKETING and lead.owner:
             change |= {"owner": None, "last_owner": lead.owner}
     change |= _consequence(lead, rule.effect, event, fact, at)
     moved = lead.model_copy(update=change)

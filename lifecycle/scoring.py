@@ -527,11 +527,14 @@ def _evidence(engagements: Iterable[Engagement]) -> tuple[Evidence, ...]:
     return tuple(Evidence(message_id=one.message_id, at=one.at, event=one.event, detail=_topic(one)) for one in newest)
 
 
+_ACTS: Final = {"mql": "MQL", "accelerate": "accelerate", "alert_account_owner": "alert the account owner"}
+
+
 def _moment(rule: MomentRule, facts: _Facts) -> Finding:
     fired = _fired(rule, facts)
     shown = {message_id for one in fired for message_id in one.evidence}
     done = [one for engagements in facts.by_event.values() for one in engagements if one.message_id in shown]
-    acts = [f"enroll in {act.enroll}" if isinstance(act, EnrollAction) else _words(act) for act in rule.then]
+    acts = [f"enroll in {act.enroll}" if isinstance(act, EnrollAction) else _ACTS[act] for act in rule.then]
     return Finding(
         id=rule.id,
         kind="moment",
@@ -597,7 +600,7 @@ def _wanted(test: Comparison) -> str:
         case "in_":
             return f"is {_listed(wanted)}"
         case "not_in":
-            return f"is not {_listed(wanted)}"
+            return f"is {'none of' if len(wanted) > 1 else 'not'} {', '.join(map(str, wanted))}"
         case "equals":
             return f"is {wanted}"
         case "between":

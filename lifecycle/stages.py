@@ -140,7 +140,10 @@ TERMINAL: Final = frozenset(Stage) - {rule.source for rule in RULES}
 """Stages that nothing leads out of; a lead there is closed and its workflow ends."""
 
 WITH_SALES: Final = frozenset({Stage.MQL, Stage.SAL, Stage.SQL})
-"""Stages in which a person of the sales side owns the lead."""
+"""Stages in which a person of the sales side owns the lead; whoever won or lost it stays its owner."""
+
+WITH_MARKETING: Final = frozenset({Stage.INQUIRY, Stage.NURTURE, Stage.DISQUALIFIED})
+"""Stages in which no person of the sales side has the lead."""
 
 _RULES: Final = {(rule.source, rule.event): rule for rule in RULES}
 

@@ -23,6 +23,8 @@ from .session import Sessions, in_transaction
 from .tables import Account, Lead, Note, TimelineEntry, User
 from .users import Viewer
 
+_INTERNAL: Final = frozenset({"note", "by", "move"})
+"""What the timeline keeps for Baton itself, and what is told under a name of its own."""
 SEES_ALL: Final = frozenset({"admin", "ops", "marketing"})
 
 
@@ -291,7 +293,7 @@ async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cur
             "kind": entry.kind,
             "at": entry.at,
             "by": who,
-            **{key: value for key, value in entry.data.items() if key not in ("note", "by")},
+            **{key: value for key, value in entry.data.items() if key not in _INTERNAL},
             "note": getattr(note, "body", None),
         }
         for entry, who, note in rows[:limit]

@@ -113,6 +113,8 @@ async def test_a_lead_goes_from_its_request_to_a_won_opportunity(desk: Desk, adm
     kinds = [entry["kind"] for entry in told]
     assert kinds == ["won", "qualified", "attempted", "accepted", "sales_ready", "prequalified"]
     assert told[2]["note"] == {"note": "asked for a demo"} and told[1]["note"]["pain_point"] == "late invoices"
+    assert told[2]["attempt"]["channel"] == "call" and "move" not in told[2]
+    assert won.json()["owner"] == lead["owner"] and won.json()["score"] == lead["score"] + 30
     late = await admin.post(f"{path}/accept")
     assert late.status_code == 409
 

@@ -194,7 +194,13 @@ def test_tracks_are_joined_and_left() -> None:
 
 def test_a_won_lead_is_closed() -> None:
     lead, _ = advance(a_lead(Stage.SQL), Event.WON, T0)
-    assert lead.is_closed and lead.owner is None and lead.last_owner == "rep-1"
+    assert lead.is_closed and lead.owner == "rep-1"
+
+
+def test_a_lost_lead_keeps_its_owner_until_it_is_nurtured_again() -> None:
+    lost, _ = advance(a_lead(Stage.SQL), Event.LOST, T0)
+    again, _ = advance(lost, Event.REOPENED, T0)
+    assert (lost.owner, again.owner, again.last_owner) == ("rep-1", None, "rep-1")
 
 
 def test_terms_are_taken_from_the_agreement(midmarket: object) -> None:

@@ -535,7 +535,7 @@ def test_the_explanation_shows_the_engagements_that_count(shipped: Scorer) -> No
 def test_a_moments_explanation_shows_what_fired_it_and_what_it_does(shipped: Scorer) -> None:
     done = did("event_attended", topic="", event="Plant tour")
     attended = found(shipped.why({}, [done], at=T0), "attended")
-    assert attended.label == "Event attended → enroll in related-content, Mql"
+    assert attended.label == "Event attended → enroll in related-content, MQL"
     assert [(one.message_id, one.detail) for one in attended.evidence] == [(done.message_id, "Plant tour")]
 
 
