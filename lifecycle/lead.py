@@ -336,10 +336,12 @@ def _consequence(
             return {"track": None, "track_since": None, "wake_at": None, "attempts": ()}
         case Event.HELD_BACK:
             return {"held": fact.held}
-        case Event.ENROLLED:
+        case Event.ENROLLED | Event.ACCELERATED:
             return {"track": fact.track, "track_since": at}
         case Event.UNENROLLED:
             return {"track": None, "track_since": None}
+        case Event.ACCEPTED:
+            return {"owner": lead.owner or fact.by}  # nobody was free when it came: whoever takes it has it
         case Event.ASSIGNED:
             return {"owner": fact.owner, "last_owner": lead.owner}
         case Event.ATTEMPTED if fact.attempt:

@@ -40,8 +40,13 @@ def _readiness(moment: Moment, lead: LeadState, at: datetime) -> _Named:
 
 
 def _enrolment(moment: Moment, lead: LeadState, at: datetime) -> _Named:
-    track = moment.enroll or (lead.terms.accelerated_track if moment.accelerate and lead.terms else None)
-    return (Event.ENROLLED, Fact(cause=moment.cause, track=track)) if track and track != lead.track else None
+    if moment.enroll:
+        event, track = Event.ENROLLED, moment.enroll
+    elif moment.accelerate and lead.terms:
+        event, track = Event.ACCELERATED, lead.terms.accelerated_track
+    else:
+        return None
+    return (event, Fact(cause=moment.cause, track=track)) if track != lead.track else None
 
 
 def _stirring(moment: Moment, lead: LeadState, at: datetime) -> _Named:

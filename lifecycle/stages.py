@@ -31,6 +31,7 @@ class Event(StrEnum):
     SALES_READY = "sales_ready"
     HELD_BACK = "held_back"
     ENROLLED = "enrolled"
+    ACCELERATED = "accelerated"
     UNENROLLED = "unenrolled"
     ACCOUNT_STIRRED = "account_stirred"
     ASSIGNED = "assigned"
@@ -93,6 +94,7 @@ RULES: Final = (
     Rule(S.NURTURE,      E.RULED_OUT,              S.DISQUALIFIED),
     Rule(S.NURTURE,      E.HELD_BACK,              S.NURTURE),
     Rule(S.NURTURE,      E.ENROLLED,               S.NURTURE),
+    Rule(S.NURTURE,      E.ACCELERATED,            S.NURTURE),
     Rule(S.NURTURE,      E.UNENROLLED,             S.NURTURE),
     Rule(S.NURTURE,      E.ACCOUNT_STIRRED,        S.NURTURE,       X.ALERT_ACCOUNT_OWNER),
     Rule(S.MQL,          E.ACCEPTED,               S.SAL),

@@ -37,6 +37,12 @@ def test_a_plan_gives_the_lead_its_owner_clocks_and_track() -> None:
     assert lead.sla == a_clock(ClockKind.ACCEPTANCE)
 
 
+def test_whoever_accepts_a_lead_that_nobody_had_is_its_owner() -> None:
+    taken, _ = advance(a_lead(Stage.MQL, owner=None), Event.ACCEPTED, T0, Fact(by="boss"))
+    kept, _ = advance(a_lead(Stage.MQL, owner="rep-1"), Event.ACCEPTED, T0, Fact(by="boss"))
+    assert (taken.owner, kept.owner) == ("boss", "rep-1")
+
+
 def test_an_empty_plan_changes_nothing() -> None:
     lead = a_lead(Stage.MQL)
     assert lead.with_plan(Plan()) == lead

@@ -34,9 +34,13 @@ def test_related_content_arrives_although_the_lead_goes_to_sales() -> None:
 def test_accelerating_switches_the_track_once() -> None:
     moment = a_moment(accelerate=True)
     events, now = happens(a_lead(Stage.NURTURE, track="welcome"), moment)
-    assert (events, now.track) == ([Event.ENROLLED], "accelerated")
+    assert (events, now.track) == ([Event.ACCELERATED], "accelerated")
     assert happens(now, moment)[0] == []
     assert happens(a_lead(Stage.NURTURE, terms=None), moment)[0] == []
+
+
+def test_a_lead_that_sales_has_is_not_accelerated() -> None:
+    assert happens(a_lead(Stage.MQL), a_moment(accelerate=True))[0] == []
 
 
 def test_a_moment_in_the_cool_off_is_held_back() -> None:
