@@ -6,7 +6,7 @@ history) replaces it.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from lifecycle.agreement import Agreement
-from lifecycle.durations import parse_duration
+from lifecycle.calendar import due
 from lifecycle.lead import Clock, LeadState, Move, Plan, Terms, clocks_to_start
 from lifecycle.stages import WITH_SALES, ClockKind, Effect, Event, Stage
 from models import agreements
@@ -26,6 +26,7 @@ from models.assessment import assess
 from models.session import Sessions, in_transaction
 from models.tables import AgreementVersion, EffectEntry, Lead, TimelineEntry
 
+from .calendars import hours_of
 from .contracts import LEAD_GONE, NOTE_REFUSED, SETTLE, Refused, Settlement
 from .routing import Assignment, account_owner, next_rep, still_there
 
@@ -96,7 +97,7 @@ async def _plan(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -
         clocks=tuple(_clock(kind, agreement, move.at) for kind in clocks_to_start(move)) or None,
         track=agreement.default_track if move.effect is Effect.ENROLL_IN_DEFAULT_TRACK else None,
         wake_at=_wake(agreement, lead, move),
-        cool_off_until=move.at + parse_duration(agreement.recycle.cool_off) if from_sales else None,
+        cool_off_until=due(hours_of(agreement), move.at, agreement.recycle.cool_off) if from_sales else None,
         terms=terms,
     )
     return plan, assignment
@@ -115,8 +116,11 @@ async def _version(session: AsyncSession, row: Lead, move: Move) -> int | None:
 def _clock(kind: ClockKind, agreement: Agreement, at: datetime) -> Clock:
     sla = agreement.sla
     if kind is ClockKind.UNABLE_TO_REACH:
-        return Clock(kind=kind, started_at=at, due_at=at + timedelta(days=sla.unable_to_reach.business_days))
-    return Clock(kind=kind, started_at=at, due_at=at + parse_duration(getattr(sla, kind).within))
+        days = sla.unable_to_reach.business_days
+        within = f"{days}d" if days else None
+    else:
+        within = getattr(sla, kind).within
+    return Clock(kind=kind, started_at=at, due_at=due(hours_of(agreement), at, within) if within else at)
 
 
 def _wake(agreement: Agreement, lead: LeadState, move: Move) -> datetime | None:
@@ -125,7 +129,7 @@ def _wake(agreement: Agreement, lead: LeadState, move: Move) -> datetime | None:
         return None
     if path.wake and move.fact.wake_on:
         return move.fact.wake_on
-    return move.at + parse_duration(path.after) if path.after and move.target is Stage.LOST else None
+    return due(hours_of(agreement), move.at, path.after) if path.after and move.target is Stage.LOST else None
 
 
 async def _assignment(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -> Assignment | None:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 import yaml
+from holidays import list_supported_countries
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from yaml.constructor import ConstructorError
 
@@ -47,7 +48,22 @@ class AgreementInvalid(Exception):
 
 def read_agreement(text: str) -> Agreement:
     """Return the agreement in `text`; raises AgreementInvalid."""
-    return _read(text, TypeAdapter(Agreement))
+    raw, marks = _parse(text)
+    agreement = _checked(raw, marks, TypeAdapter(Agreement))
+    _refuse_unknown_holidays(agreement, marks)
+    return agreement
+
+
+def _refuse_unknown_holidays(agreement: Agreement, marks: Mapping[Path, yaml.Mark]) -> None:
+    """Holidays are known by country and part of it; the list is a library's, so the pure core cannot check it."""
+    code = agreement.calendar.holidays if not isinstance(agreement.calendar, str) else None
+    if code is None:
+        return
+    countries = list_supported_countries()
+    country, _, part = code.partition("-")
+    if country not in countries or (part and part not in countries[country]):
+        path = ("calendar", "holidays")
+        raise AgreementInvalid([_at(marks.get(path), _dotted(path), f"{code!r} is no country such as US or DE-BY")])
 
 
 def read_tracks(text: str) -> list[Track]:
@@ -89,11 +105,6 @@ _Loader.yaml_implicit_resolvers = {
 for _tag, _form in _OWN.items():
     if _form:
         _Loader.add_implicit_resolver(_tag, re.compile(_form[0]), list(_form[1]))
-
-
-def _read(text: str, shape: TypeAdapter[T]) -> T:
-    raw, marks = _parse(text)
-    return _checked(raw, marks, shape)
 
 
 def _parse(text: str) -> tuple[Any, Mapping[Path, yaml.Mark]]:

@@ -152,6 +152,12 @@ class Calendar(Part):
     holidays: str | None = None
     closed_on: tuple[date, ...] = ()
 
+    @model_validator(mode="after")
+    def _opens_sometimes(self) -> Self:
+        if not any(self.hours.values()):
+            raise ValueError("is never open")
+        return self
+
 
 def _share(text: str) -> str:
     if not text.endswith("%") or not text[:-1].isascii() or not text[:-1].isdecimal() or not 0 < int(text[:-1]) < 100:

@@ -11,7 +11,7 @@ _UNIT: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the time that `text` means; raises ValueError with a sentence."""
+    """Return the time that `text` means, a day being 24 hours; raises ValueError with a sentence."""
     found = _FORM.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is not a duration such as 45s, 30m, 4h or 10d")
