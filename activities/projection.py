@@ -73,7 +73,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         return Plan.model_validate(entry.plan)
     plan, assignment = await _plan(session, row, lead, move)
     if row.version <= lead.version:
-        _project(row, lead.with_plan(plan), move.at)
+        project(row, lead.with_plan(plan), move.at)
     alerted = await _alert(session, row, lead.with_plan(plan), move)
     await _tell(session, row.id, lead.version, move, plan, said, assignment, alerted)
     if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED:  # points are spent, or BANT brings some
@@ -146,7 +146,8 @@ async def _assignment(session: AsyncSession, row: Lead, lead: LeadState, move: M
     return await account_owner(session, row.account_id, only_key=True) or await next_rep(session, move.at)
 
 
-def _project(row: Lead, lead: LeadState, at: datetime) -> None:
+def project(row: Lead, lead: LeadState, at: datetime) -> None:
+    """Let the lead's row show where its workflow stands; `at` is when that was found out."""
     shown = lead.sla
     row.stage, row.cycle, row.version = lead.stage, lead.cycle, lead.version
     row.cycle_since = lead.cycle_since if lead.cycle > 1 else row.cycle_since

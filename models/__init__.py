@@ -1,1 +1,1 @@
-
+"""What PostgreSQL owns: tables, and everything that reads and writes them."""

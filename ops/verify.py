@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
 from activities.outbox import LEAD_WORKFLOW, fresh_state
+from activities.projection import project
 from lifecycle.lead import LeadState
 from lifecycle.stages import TERMINAL
 from models.session import Sessions
@@ -117,13 +119,8 @@ async def repair(make: Sessions, client: Client, lead_ids: set[UUID]) -> int:
             if state is None:
                 await start(client, lead)
                 continue
-            sla = state.sla
-            lead.stage, lead.cycle, lead.version, lead.track = state.stage, state.cycle, state.version, state.track
-            lead.owner_id = UUID(state.owner) if state.owner else None
-            lead.sla_kind, lead.sla_due_at = (sla.kind, sla.due_at) if sla else (None, None)
-            lead.sla_breached_at = sla.breached_at if sla else None
+            project(lead, state, datetime.now(UTC))
             lead.agreement_version = state.terms.version if state.terms else lead.agreement_version
-            lead.state = state.model_dump(mode="json")
     return len(lead_ids)
 
 
