@@ -1,40 +1,69 @@
-"""The worker: runs the lead workflows and their activities, and relays moments to them."""
+"""The worker: runs the workflows and their activities, and relays to them what was committed."""
 
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.outbox import Outbox, Relay
+from activities.alerting import CHANNEL as ALERTS
+from activities.channels import Chat, Mailer
+from activities.contracts import OUTSIDE
+from activities.mailboxes import Mailboxes
+from activities.messages import Messages
+from activities.outbox import Outbox
 from activities.projection import Projection
+from activities.relay import Relay
 from models import agreements
+from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
 from models.session import Sessions, make_engine, sessions
 from serve.addresses import database_url
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
+from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
 from workflows.lead import LeadWorkflow
 from workflows.names import TASK_QUEUE
 from workflows.schedules import ensure_schedules
 from workflows.sweep import OutboxSweep
 
 
-def make_worker(client: Client, projection: Projection, outbox: Outbox, task_queue: str = TASK_QUEUE) -> Worker:
-    """Return the worker for `task_queue`; few workflow tasks at once, since one process is one core."""
-    return Worker(
+@asynccontextmanager
+async def working(
+    client: Client, projection: Projection, relay: Relay, messages: Messages, task_queue: str = TASK_QUEUE
+) -> AsyncIterator[None]:
+    """Work on `task_queue` while the context lasts, and beside it on the queue of what leaves the house.
+
+    Few workflow tasks at once, since one process is one core; the server holds back what leaves.
+    """
+    inside = Worker(
         client,
         task_queue=task_queue,
-        workflows=[LeadWorkflow, OutboxSweep],
-        activities=[projection.settle, projection.note_refused, outbox.sweep],
+        workflows=[LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow, OutboxSweep],
+        activities=[
+            projection.settle, projection.note_refused, relay.sweep,
+            messages.opens, messages.compose, messages.fall_back,
+        ],
         max_cached_workflows=5_000,
         max_concurrent_workflow_tasks=8,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
         graceful_shutdown_timeout=timedelta(seconds=2),
+    )  # fmt: skip
+    outside = Worker(
+        client,
+        task_queue=f"{task_queue}{OUTSIDE}",
+        activities=[messages.send],
+        max_concurrent_activities=16,
+        max_task_queue_activities_per_second=50,
+        graceful_shutdown_timeout=timedelta(seconds=2),
     )
+    async with inside, outside:
+        yield
 
 
 async def run(settings: Settings) -> None:
@@ -48,9 +77,11 @@ async def run(settings: Settings) -> None:
     client = await connect(settings)
     await ensure_search_attributes(client)
     await ensure_schedules(client)
-    outbox = Outbox(make, client, TASK_QUEUE)
-    async with make_worker(client, Projection(make), outbox):
-        standing = [asyncio.create_task(Relay(outbox, url).run()), asyncio.create_task(_catch_up(make))]
+    outbox, mailboxes = Outbox(make, client, TASK_QUEUE), Mailboxes(make, client, TASK_QUEUE)
+    relay = Relay({MOMENTS: outbox.deliver, ALERTS: mailboxes.call}, url)
+    messages = Messages(make, Chat(), Mailer(settings.smtp_url, settings.mail_from), settings.url)
+    async with working(client, Projection(make), relay, messages):
+        standing = [asyncio.create_task(relay.run()), asyncio.create_task(_catch_up(make))]
         await stop.wait()
         for task in standing:
             task.cancel()

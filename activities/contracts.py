@@ -9,7 +9,14 @@ from lifecycle.lead import LeadState, Move, Refusal
 
 SETTLE: Final = "settle"
 NOTE_REFUSED: Final = "note_refused"
-DELIVER_OUTBOX: Final = "deliver_outbox"
+SWEEP: Final = "deliver_outbox"
+"""Its name from when only moments were left behind; running schedules know it by that."""
+OPENS: Final = "opens"
+COMPOSE: Final = "compose"
+SEND: Final = "send"
+FALL_BACK: Final = "fall_back"
+OUTSIDE: Final = "-outside"
+"""What the name of the task queue for everything that leaves the house ends with."""
 LEAD_GONE: Final = "LeadGone"
 """Error type: the lead was erased, so its workflow has nothing left to keep."""
 
@@ -33,3 +40,33 @@ class Refused(BaseModel):
     asked: str
     at: datetime
     refusal: Refusal
+
+
+class Mailbox(BaseModel):
+    """Where alerts for one person or one key account wait: after a message, `window` seconds pass until the next."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    window: float
+    pauses: tuple[float, ...]
+    """Seconds between the tries of one delivery."""
+
+
+class Dispatch(BaseModel):
+    """One delivery on its way, and the seconds between its tries."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    pauses: tuple[float, ...]
+
+
+class Attempted(BaseModel):
+    """What came of one try: `again` asks for another, not before so many seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: str
+    again: bool = False
+    not_before: float = 0

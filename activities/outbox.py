@@ -8,38 +8,24 @@ from collections import defaultdict
 from typing import Final
 from uuid import UUID
 
-import psycopg
 import sqlalchemy as sa
 import structlog
 from sqlmodel import col, select
-from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from lifecycle.lead import LeadState, Moment
+from lifecycle.lead import Moment
 from lifecycle.stages import TERMINAL
-from models.assessment import CHANNEL
+from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import Lead, OutboxMoment
-
-from .contracts import DELIVER_OUTBOX
 
 LEAD_WORKFLOW: Final = "LeadWorkflow"
 _BATCH: Final = 200
 _AT_ONCE: Final = 16
 log = structlog.get_logger(__name__)
-
-
-def fresh_state(lead: Lead) -> LeadState:
-    """Return the state with which a lead's workflow starts: the projection's, or that of a new lead."""
-    if lead.state:
-        return LeadState.model_validate(lead.state)
-    since = lead.created_at
-    assert since is not None  # noqa: S101 - a stored row has it
-    account = str(lead.account_id) if lead.account_id else None
-    return LeadState(lead_id=str(lead.id), since=since, cycle_since=since, account=account)
 
 
 class Outbox:
@@ -54,11 +40,6 @@ class Outbox:
         while done := await self._deliver_batch():
             total += done
         return total
-
-    @activity.defn(name=DELIVER_OUTBOX)
-    async def sweep(self) -> int:
-        """Deliver what a crash left behind."""
-        return await self.deliver()
 
     async def _deliver_batch(self) -> int:
         async with self._make() as session, session.begin():
@@ -111,24 +92,3 @@ class Outbox:
                 log.warning("moment_refused", lead=str(lead.id), detail=str(error)[:200])
                 return []
         return ids
-
-
-class Relay:
-    """Delivers as soon as a transaction that wrote moments commits, told by PostgreSQL itself."""
-
-    def __init__(self, outbox: Outbox, database_url: str) -> None:
-        self._outbox = outbox
-        self._url = database_url.replace("postgresql+psycopg://", "postgresql://")
-
-    async def run(self) -> None:
-        """Listen and deliver until cancelled; when the database or Temporal is away, try again each second."""
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as listening:
-                    await listening.execute(f"LISTEN {CHANNEL}")
-                    await self._outbox.deliver()
-                    async for _ in listening.notifies():
-                        await self._outbox.deliver()
-            except Exception as error:  # noqa: BLE001 - whatever is away comes back; nothing is lost meanwhile
-                log.warning("outbox_waits", error=type(error).__name__, detail=str(error)[:200])
-                await asyncio.sleep(1)

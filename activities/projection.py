@@ -17,18 +17,21 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from lifecycle.agreement import Agreement
-from lifecycle.calendar import due
-from lifecycle.lead import Clock, LeadState, Move, Plan, Terms, clocks_to_start
-from lifecycle.stages import WITH_SALES, ClockKind, Effect, Event, Stage
-from models import agreements
+from lifecycle import planning
+from lifecycle.lead import LeadState, Move, Plan
+from lifecycle.planning import World
+from lifecycle.routing import Choice
+from lifecycle.stages import WITH_SALES, Effect, Event
+from models import agreements, spells
 from models.assessment import assess
+from models.calendars import Calendars
 from models.session import Sessions, in_transaction
-from models.tables import AgreementVersion, EffectEntry, Lead, TimelineEntry
+from models.tables import AgreementVersion, Assignment, Lead, Note, TimelineEntry, User
+from models.timetable import read_calendars
 
-from .calendars import hours_of
+from . import alerting, briefing
 from .contracts import LEAD_GONE, NOTE_REFUSED, SETTLE, Refused, Settlement
-from .routing import Assignment, account_owner, next_rep, still_there
+from .owners import handover_of
 
 
 class Projection:
@@ -69,38 +72,52 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
     known = await session.exec(
         select(TimelineEntry).where(TimelineEntry.lead_id == row.id, TimelineEntry.version == lead.version)
     )
-    if (entry := known.first()) and entry.data.get("move") == said and entry.plan is not None:
-        return Plan.model_validate(entry.plan)
-    plan, assignment = await _plan(session, row, lead, move)
+    if entry := known.first():
+        if entry.data.get("move") == said and entry.plan is not None:
+            return Plan.model_validate(entry.plan)
+        await spells.forget(session, row.id, lead.version)
+    version = await _version(session, row, move)
+    if version is None:
+        plan, choice = Plan(account=_text(row.account_id)), None
+    else:
+        plan, choice = await _plan(session, row, lead, move, version)
+    stands = lead.with_plan(plan)
     if row.version <= lead.version:
-        project(row, lead.with_plan(plan), move.at)
-    alerted = await _alert(session, row, lead.with_plan(plan), move)
-    await _tell(session, row.id, lead.version, move, plan, said, assignment, alerted)
+        project(row, stands, move.at)
+    told = await alerting.alert(session, row, lead, stands, move, plan)
+    note = await briefing.write(session, row, stands, move) if move.event is Event.QUALIFIED else None
+    await _tell(session, row.id, move, plan, said, lead.version, choice, told, note)
     if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED:  # points are spent, or BANT brings some
         await session.flush()
         await assess(session, [row], move.at)
     return plan
 
 
-async def _plan(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -> tuple[Plan, Assignment | None]:
-    version = await _version(session, row, move)
-    if version is None:
-        return Plan(account=_text(row.account_id)), None
+async def _plan(
+    session: AsyncSession, row: Lead, lead: LeadState, move: Move, version: int
+) -> tuple[Plan, Choice | None]:
+    """Find out who gets the lead and how time runs for them; returns the plan and, if somebody was chosen, why."""
     agreement, _ = await agreements.load(session, version)
     row.agreement_version = version
-    assignment = await _assignment(session, row, lead, move)
-    terms = None if lead.terms and lead.terms.version == version else Terms.of(agreement, version)
-    from_sales = move.source in WITH_SALES and move.target is Stage.NURTURE
-    plan = Plan(
-        owner=assignment.owner if assignment else None,
-        account=_text(row.account_id),
-        clocks=tuple(_clock(kind, agreement, move.at) for kind in clocks_to_start(move)) or None,
-        track=agreement.default_track if move.effect is Effect.ENROLL_IN_DEFAULT_TRACK else None,
-        wake_at=_wake(agreement, lead, move),
-        cool_off_until=due(hours_of(agreement), move.at, agreement.recycle.cool_off) if from_sales else None,
-        terms=terms,
-    )
-    return plan, assignment
+    with_sales = move.source in WITH_SALES or move.target in WITH_SALES
+    if with_sales:
+        await read_calendars(session)
+    hands, choice = await handover_of(session, row, lead, move, agreement)
+    people = {None, lead.owner, hands.owner}
+    calendars = await Calendars.of(session, people) if with_sales else Calendars({}, {}, ())
+    world = World(agreement, version, _text(row.account_id), calendars.times(people, agreement))
+    plan = planning.plan(lead, move, world, hands)
+    if with_sales:
+        await spells.keep(session, lead.with_plan(plan), move, world.times)
+    if choice:
+        session.add(
+            Assignment(
+                lead_id=row.id, version=lead.version, cycle=lead.cycle, at=move.at, by=move.fact.by, why=choice.why,
+                owner_id=UUID(choice.owner) if choice.owner else None,
+                considered=[one.model_dump(mode="json", exclude_defaults=True) for one in choice.considered],
+            )
+        )  # fmt: skip
+    return plan, choice
 
 
 async def _version(session: AsyncSession, row: Lead, move: Move) -> int | None:
@@ -111,39 +128,6 @@ async def _version(session: AsyncSession, row: Lead, move: Move) -> int | None:
     entered = move.source is not move.target
     taken_up = move.effect is Effect.RECYCLE or (entered and active.in_flight == "next_stage")
     return active.version if taken_up else row.agreement_version
-
-
-def _clock(kind: ClockKind, agreement: Agreement, at: datetime) -> Clock:
-    sla = agreement.sla
-    if kind is ClockKind.UNABLE_TO_REACH:
-        days = sla.unable_to_reach.business_days
-        within = f"{days}d" if days else None
-    else:
-        within = getattr(sla, kind).within
-    return Clock(kind=kind, started_at=at, due_at=due(hours_of(agreement), at, within) if within else at)
-
-
-def _wake(agreement: Agreement, lead: LeadState, move: Move) -> datetime | None:
-    path = lead.path
-    if path is None or move.target not in (Stage.NURTURE, Stage.LOST) or move.source is move.target:
-        return None
-    if path.wake and move.fact.wake_on:
-        return move.fact.wake_on
-    return due(hours_of(agreement), move.at, path.after) if path.after and move.target is Stage.LOST else None
-
-
-async def _assignment(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -> Assignment | None:
-    """Who gets the lead with this move, and the reason why; None when the move hands it to nobody new."""
-    if move.event is Event.ASSIGNED and move.fact.owner:
-        return Assignment(move.fact.owner, "assigned by hand")
-    if move.effect is Effect.HAND_TO_ACCOUNT_EXECUTIVE:
-        return await account_owner(session, row.account_id, only_key=False)
-    if move.effect is not Effect.HAND_TO_SALES:
-        return None
-    goes_back = move.fact.cause == "wake" or (lead.path is not None and lead.path.back_to == "same_owner")
-    if goes_back and lead.last_owner and (same := await still_there(session, lead.last_owner)):
-        return same
-    return await account_owner(session, row.account_id, only_key=True) or await next_rep(session, move.at)
 
 
 def project(row: Lead, lead: LeadState, at: datetime) -> None:
@@ -161,51 +145,37 @@ def project(row: Lead, lead: LeadState, at: datetime) -> None:
     row.updated_at = at
 
 
-async def _alert(session: AsyncSession, row: Lead, lead: LeadState, move: Move) -> Assignment | None:
-    """Put into the ledger whom this move concerns; returns the one who is told, or None."""
-    match move.effect:
-        case Effect.HAND_TO_SALES | Effect.ESCALATE | Effect.HAND_TO_ACCOUNT_EXECUTIVE:
-            told = Assignment(lead.owner, move.event) if lead.owner else None
-        case Effect.ALERT_ACCOUNT_OWNER:
-            told = await account_owner(session, row.account_id, only_key=True)
-        case _:
-            told = None
-    if told:
-        alert = EffectEntry(
-            key=f"{row.id}:{lead.cycle}:{lead.version}:alert:{move.event}",
-            lead_id=row.id,
-            kind="alert",
-            recipient_id=UUID(told.owner),
-            data={"event": move.event, "cause": move.fact.cause},
-            at=move.at,
-        )
-        await session.exec(insert(EffectEntry).values(alert.model_dump()).on_conflict_do_nothing())
-    return told
-
-
 async def _tell(
     session: AsyncSession,
     lead_id: UUID,
-    version: int,
     move: Move,
     plan: Plan,
     said: dict[str, Any],
-    assignment: Assignment | None,
-    alerted: Assignment | None,
+    version: int,
+    choice: Choice | None,
+    alerted: Sequence[UUID],
+    note: Note | None,
 ) -> None:
+    """Put the move on the lead's timeline."""
     fact = move.fact.model_dump(
-        mode="json", exclude_none=True, exclude={"by": True, "held": True, "owner": True, "attempt": {"by"}}
+        mode="json",
+        exclude_none=True,
+        exclude={"by": True, "held": True, "owner": True, "happened_at": True, "attempt": {"by"}},
     )
+    names = await _emails(session, {*alerted, *([UUID(choice.owner)] if choice and choice.owner else [])})
     told = {
         "from": move.source,
         "to": move.target,
         **fact,
-        "assigned": assignment.why if assignment else None,
-        "owner": await _emails(session, [assignment.owner] if assignment else []),
-        "alerted": await _emails(session, [alerted.owner] if alerted else []),
+        "assigned": choice.why if choice else None,
+        "owner": names.get(UUID(choice.owner)) if choice and choice.owner else None,
+        "queued": plan.queued,
+        "rung": plan.rung,
+        "alerted": ", ".join(sorted(names[id_] for id_ in alerted if id_ in names)),
         "clocks": {clock.kind.value: clock.due_at.isoformat() for clock in plan.clocks or ()},
         "cool_off_until": plan.cool_off_until and plan.cool_off_until.isoformat(),
         "wakes_at": plan.wake_at and plan.wake_at.isoformat(),
+        "handover": str(note.id) if note else None,
     }
     values: dict[str, Any] = {
         "kind": move.event.value,
@@ -224,13 +194,10 @@ async def _tell(
     )
 
 
-async def _emails(session: AsyncSession, ids: Sequence[str]) -> str | None:
-    from models.tables import User
-
+async def _emails(session: AsyncSession, ids: set[UUID]) -> dict[UUID, str]:
     if not ids:
-        return None
-    found = await session.exec(select(User.email).where(col(User.id).in_([UUID(id_) for id_ in ids])))
-    return ", ".join(found.all()) or None
+        return {}
+    return dict((await session.exec(select(User.id, User.email).where(col(User.id).in_(ids)))).all())
 
 
 def _text(id_: UUID | None) -> str | None:

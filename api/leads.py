@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlmodel import col, select
 
+from activities import briefing
 from lifecycle.commands import (
     Accept,
     Assign,
@@ -26,8 +27,9 @@ from lifecycle.lead import LeadState, NotPossible
 from lifecycle.stages import TERMINAL, Stage
 from models import agreements, leads
 from models.people import normal_email
-from models.tables import Lead
+from models.tables import Lead, User
 from models.users import Viewer, find_user
+from models.zones import own_time, zone_of
 from workflows.gate import LeadUnknown, decide, standing
 
 from .auth import EVERYONE, SALES, allow
@@ -141,6 +143,30 @@ async def read_why(request: Request, lead_id: UUID, viewer: Reader) -> Any:
     await seen_lead(home, lead_id, viewer)
     async with home.make() as session:
         return {"items": await leads.why(session, lead_id, datetime.now(UTC)), "next": None}
+
+
+@router.get("/{lead_id}/routing", responses=ONE)
+async def read_routing(request: Request, lead_id: UUID, viewer: Reader) -> dict[str, Any]:
+    """Return who got the lead and why, and, as a dry run, who would get it now and why the others would not."""
+    home = house(request)
+    await seen_lead(home, lead_id, viewer)
+    async with home.make() as session:
+        return {
+            "assigned": await leads.assignments(session, lead_id),
+            "dry_run": await leads.dry_run(session, lead_id, datetime.now(UTC)),
+        }
+
+
+@router.get("/{lead_id}/handover", responses=ONE)
+async def read_handover(request: Request, lead_id: UUID, viewer: Reader) -> dict[str, Any]:
+    """Return the note with which the lead was handed to its account executive."""
+    home = house(request)
+    await seen_lead(home, lead_id, viewer)
+    async with home.make() as session:
+        note = await briefing.latest(session, lead_id)
+    if note is None:
+        raise Refused(404, "The lead was not handed over.")
+    return note
 
 
 @router.post("/{lead_id}/accept", response_model=LeadView, responses=DECISION)
@@ -272,7 +298,7 @@ async def _decide(
     except (NotPossible, LeadUnknown) as refused:  # a decision that Temporal may still take keeps its note
         if note_id:
             await leads.drop_note(home.make, note_id)
-        raise (await _with_names(home, refused) if isinstance(refused, NotPossible) else refused) from None
+        raise (await _in_words(home, refused, viewer) if isinstance(refused, NotPossible) else refused) from None
     return await _answer(home, lead_id)
 
 
@@ -308,16 +334,21 @@ async def _answer_of_closed(home: House, lead_id: UUID, stage: Stage, command: C
         name(command, LeadState(lead_id=str(lead_id), stage=stage, since=now, cycle_since=now), now)
 
 
-async def _with_names(home: House, refused: NotPossible) -> NotPossible:
-    """Say who was faster, and when: the workflow knows only ids."""
-    decided = refused.refusal.decided
-    if decided is None:
-        return refused
+async def _in_words(home: House, refused: NotPossible, viewer: Viewer) -> NotPossible:
+    """Say who was faster, and from when on it is possible in the asker's own time: the workflow knows ids and UTC."""
+    refusal, detail = refused.refusal, refused.refusal.detail
     async with home.make() as session:
-        user = await find_user(session, decided.by)
-    who, did = user.email if user else decided.by, decided.event.replace("_", " ")
-    detail = f"{refused.refusal.detail} It was {did} by {who} at {decided.at:%Y-%m-%d %H:%M:%S} UTC."
-    return NotPossible(detail, refused.refusal.missing, decided)
+        zone = await zone_of(session, await session.get(User, viewer.id))
+        user = await find_user(session, refusal.decided.by) if refusal.decided else None
+    missing = refusal.missing
+    if refusal.not_before:
+        missing = (*missing, f"not before {own_time(refusal.not_before, zone, datetime.now(UTC))}")
+    if missing:
+        detail = f"{detail.rstrip('.')}: {', '.join(missing)}."
+    if decided := refusal.decided:
+        who, did = user.email if user else decided.by, decided.event.replace("_", " ")
+        detail = f"{detail} It was {did} by {who} at {own_time(decided.at, zone, datetime.now(UTC))}."
+    return NotPossible(detail, missing, not_before=refusal.not_before, decided=decided)
 
 
 async def _answer(home: House, lead_id: UUID) -> dict[str, Any]:

@@ -3,10 +3,22 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
+from activities.channels import problem_of
+from lifecycle.agreement import zone
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
 from lifecycle.stages import Stage
+from models.calendars import read_calendar
 from models.people import normal_email
 
 
@@ -14,6 +26,22 @@ def _storable(text: str) -> str:
     if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("holds a character that is no text")
     return text
+
+
+def _service(url: str) -> str:
+    if problem := problem_of(url):
+        raise ValueError(problem)
+    return url
+
+
+def _hours(calendar: dict[str, Any] | str) -> dict[str, Any] | str:
+    try:
+        read_calendar(calendar)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("Calendar", "literal['always']"))
+        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    return calendar
 
 
 def _written(value: Any) -> Any:
@@ -145,26 +173,66 @@ class ActivateBody(Body):
 Role = Literal["rep", "manager", "marketing", "ops", "admin"]
 
 
+Share = Annotated[int, Field(ge=0, le=10_000)]
+Territories = Annotated[list[Slug], Field(max_length=100)]
+AlertUrl = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_storable), AfterValidator(_service)]
+AlertUrls = Annotated[list[AlertUrl], Field(max_length=10)]
+Zone = Annotated[str, Field(max_length=64), AfterValidator(zone)]
+Hours = Annotated[dict[str, Any] | Literal["always"], AfterValidator(_hours)]
+
+
 class UserBody(Body):
-    """A person who is to use Baton."""
+    """A person who is to use Baton.
+
+    `weight` is a rep's share of the round robin, `capacity` how many leads in 30 days at most (null: no limit),
+    `hours` a calendar of their own as the agreement writes one, `alert_urls` the services by which they are told.
+    """
 
     email: Email
     name: Line
     role: Role
     password: Annotated[str, Field(min_length=8, max_length=1_024)]
-    capacity: Annotated[int, Field(ge=0, le=10_000)] = 1
+    weight: Share = 1
+    capacity: Share | None = None
+    territories: Territories = []
+    timezone: Zone | None = None
+    hours: Hours | None = None
+    alert_urls: AlertUrls = []
+    team_alert_urls: AlertUrls = []
     manager: Email | None = None
 
 
 class UserPatch(Body):
-    """Changes of a person."""
+    """Changes of a person; a null `capacity`, `timezone`, `hours` or `manager` removes it."""
 
     name: Line | None = None
     role: Role | None = None
     active: bool | None = None
-    capacity: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    weight: Share | None = None
+    capacity: Share | None = None
+    territories: Territories | None = None
+    timezone: Zone | None = None
+    hours: Hours | None = None
+    alert_urls: AlertUrls | None = None
+    team_alert_urls: AlertUrls | None = None
     manager: Email | None = None
     password: Annotated[str, Field(min_length=8, max_length=1_024)] | None = None
+
+
+class AbsenceBody(Body):
+    """When a person is away: days (the last one included, in the person's zone) or instants."""
+
+    begins: Day | Moment = Field(validation_alias=AliasChoices("from", "start"))
+    ends: Day | Moment = Field(validation_alias=AliasChoices("to", "end"))
+    reason: Annotated[str, Field(max_length=200), AfterValidator(_storable)] = ""
+
+
+class HolidayBody(Body):
+    """A day on which the house is closed; with `country` (`US`, `DE-BY`) where calendars keep its holidays."""
+
+    date: Day
+    name: Line
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,5})?$")] | None = None
 
 
 class TokenBody(Body):
@@ -193,6 +261,9 @@ class LeadView(BaseModel):
     profile: dict[str, Any]
     issues: dict[str, str]
     bant: dict[str, bool]
+    waits_for: str | None
+    unable_to_reach: dict[str, Any] | None
+    suggestion: dict[str, str] | None
     created_at: datetime
     updated_at: datetime
 

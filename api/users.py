@@ -1,29 +1,44 @@
-"""People and their tokens over HTTP; for administrators."""
+"""People over HTTP: who they are, how they work, when they are away, and their tokens."""
 
 import base64
 import hmac
-from typing import Annotated, Any
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.channels import masked
 from models.session import in_transaction
-from models.tables import User
+from models.tables import Absence, User, WorkingHours
+from models.timetable import add_absence, end_absence, look_again, set_hours
 from models.users import UserExists, Viewer, add_user, create_token, find_user, hash_password
+from models.zones import zone_of
 
-from .auth import allow
+from .auth import EVERYONE, SALES, allow
 from .house import house
 from .idempotency import IdempotentRoute, keep_secret
 from .problems import Refused, documented, wrong
-from .schemas import Listed, TokenBody, UserBody, UserPatch
+from .schemas import AbsenceBody, Listed, TokenBody, UserBody, UserPatch
 
 router = APIRouter(prefix="/api/users", tags=["users"], route_class=IdempotentRoute)
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
 ONE = COMMON | documented(404)
 Admin = Annotated[Viewer, allow()]
-Reader = Annotated[Viewer, allow("manager", "ops")]
+Anyone = Annotated[Viewer, allow(*EVERYONE)]
+Reader_: Final = ("manager", "ops")
+Reader = Annotated[Viewer, allow(*Reader_)]
+OWN: Final = frozenset({"timezone", "alert_urls", "team_alert_urls"})
+"""What everybody changes of themselves."""
+WORK: Final = frozenset({"weight", "capacity", "territories", "hours", "timezone"})
+"""What a manager changes of the own team."""
+SIMPLE: Final = frozenset({"name", "role", "active", *WORK, *OWN}) - {"hours"}
+REMOVABLE: Final = frozenset({"capacity", "timezone"})
+LONGEST_ABSENCE: Final = timedelta(days=366)
 
 
 @router.post("", status_code=201, responses=COMMON | documented(409))
@@ -32,8 +47,9 @@ async def create_user(request: Request, body: UserBody, viewer: Admin) -> dict[s
     make = house(request).make
     async with make() as session:
         manager_id = await _manager(session, body.manager)
+    given = body.model_dump(exclude={"manager"})
     try:
-        user = await add_user(make, body.email, body.name, body.role, body.password, body.capacity, manager_id)
+        user = await add_user(make, manager_id=manager_id, **given)
     except UserExists:
         raise Refused(409, f"{body.email} is a user already.") from None
     async with make() as session:
@@ -55,28 +71,27 @@ async def list_users(
 
 
 @router.get("/{user}", responses=ONE)
-async def read_user(request: Request, user: str, viewer: Reader) -> dict[str, Any]:
-    """Return one person, by id or e-mail address."""
+async def read_user(request: Request, user: str, viewer: Anyone) -> dict[str, Any]:
+    """Return one person, by id or e-mail address, or oneself as `me`."""
     async with house(request).make() as session:
-        return await _as_json(session, await _found(session, user))
+        return await _as_json(session, await _found(session, user, viewer, Reader_))
 
 
 @router.patch("/{user}", responses=ONE | documented(409))
-async def change_user(request: Request, user: str, body: UserPatch, viewer: Admin) -> dict[str, Any]:
-    """Change a person; who is deactivated is shut out at once."""
+async def change_user(request: Request, user: str, body: UserPatch, viewer: Anyone) -> dict[str, Any]:
+    """Change a person; who is deactivated is shut out at once, and their leads go to others.
+
+    An administrator changes everything, a manager the work of the own team, everybody the own zone and alerts.
+    """
     hashed = await hash_password(body.password) if body.password else None
 
     async def work(session: AsyncSession) -> dict[str, Any]:
-        found = await _found(session, user)
+        found = await _found(session, user, viewer, ("admin", "manager"))
+        if beyond := sorted(body.model_fields_set - _may_change(viewer, found)):
+            raise Refused(403, f"{beyond[0]}: an administrator changes that.")
         if found.id == viewer.id and (body.active is False or body.role not in (None, "admin")):
             raise Refused(409, "You cannot shut yourself out; another administrator can.")
-        for name in body.model_fields_set & {"name", "role", "active", "capacity"}:
-            if getattr(body, name) is not None:
-                setattr(found, name, getattr(body, name))
-        if "manager" in body.model_fields_set:
-            found.manager_id = await _manager(session, body.manager)
-        if hashed:
-            found.password_hash = hashed
+        await _change(session, found, body, hashed)
         return await _as_json(session, found)
 
     return await in_transaction(house(request).make, work)
@@ -87,7 +102,7 @@ async def add_token(request: Request, user: str, viewer: Admin, body: TokenBody 
     """Return a new token of the person; it is shown this once, and again only for the same `Idempotency-Key`."""
     home = house(request)
     async with home.make() as session:
-        found = await _found(session, user)
+        found = await _found(session, user, viewer)
     keep_secret(request)
     # the same request has the same update id, so a repetition makes the same token without any being kept
     bits = hmac.digest(home.secret, f"token {request.state.update_id}".encode(), "sha256")
@@ -95,9 +110,99 @@ async def add_token(request: Request, user: str, viewer: Admin, body: TokenBody 
     return {"token": await create_token(home.make, found.id, body.label if body else "", token)}
 
 
-async def _found(session: AsyncSession, name: str) -> User:
-    user = await find_user(session, name) if "\x00" not in name else None
-    if user is None:
+@router.post("/{user}/absences", status_code=201, responses=ONE)
+async def create_absence(request: Request, user: str, body: AbsenceBody, viewer: Anyone) -> dict[str, Any]:
+    """Note that a person is away: their clocks stand still, and routing passes them over, from now on."""
+
+    async def work(session: AsyncSession) -> dict[str, Any]:
+        found, now = await _found(session, user, viewer, ("admin", "manager")), datetime.now(UTC)
+        zone = await zone_of(session, found)
+        begins, ends = _instant(body.begins, zone), _instant(body.ends, zone, end=True)
+        if ends <= begins:
+            raise wrong("to", "lies before from")
+        if ends <= now:
+            raise wrong("to", "lies in the past: what was worked stays worked")
+        if ends - begins > LONGEST_ABSENCE:
+            raise wrong("to", "lies more than a year after from; deactivate who has left")
+        return _absence(await add_absence(session, found, begins, ends, body.reason, now))
+
+    return await in_transaction(house(request).make, work)
+
+
+@router.get("/{user}/absences", response_model=Listed, responses=ONE)
+async def list_absences(request: Request, user: str, viewer: Anyone) -> Any:
+    """List a person's absences that are not over."""
+    async with house(request).make() as session:
+        found = await _found(session, user, viewer, Reader_)
+        open_ = col(Absence.removed_at).is_(None) & (col(Absence.ends_at) > datetime.now(UTC))
+        query = select(Absence).where(Absence.user_id == found.id, open_).order_by(col(Absence.begins_at))
+        return {"items": [_absence(row) for row in await session.exec(query)], "next": None}
+
+
+@router.delete("/{user}/absences/{absence_id}", responses=ONE)
+async def delete_absence(request: Request, user: str, absence_id: UUID, viewer: Anyone) -> dict[str, Any]:
+    """Take an absence back from now on: the person is there again."""
+
+    async def work(session: AsyncSession) -> dict[str, Any]:
+        found = await _found(session, user, viewer, ("admin", "manager"))
+        ended = await end_absence(session, found, absence_id, datetime.now(UTC))
+        if ended is None:
+            raise Refused(404, "There is no such absence.")
+        return _absence(ended)
+
+    return await in_transaction(house(request).make, work)
+
+
+def _may_change(viewer: Viewer, found: User) -> frozenset[str]:
+    if viewer.role == "admin":
+        return frozenset(UserPatch.model_fields)
+    own = OWN if found.id == viewer.id else frozenset()
+    return own | (WORK if found.id in viewer.team else frozenset())
+
+
+async def _change(session: AsyncSession, found: User, body: UserPatch, hashed: str | None) -> None:
+    """Write what was given, and let leads look for somebody where that changes who can have them."""
+    given, now = body.model_fields_set, datetime.now(UTC)
+    was_rep = found.active and found.role in SALES
+    for name in given & SIMPLE:
+        if getattr(body, name) is not None or name in REMOVABLE:
+            setattr(found, name, getattr(body, name))
+    if "manager" in given:
+        found.manager_id = await _manager(session, body.manager)
+    if hashed:
+        found.password_hash = hashed
+    await session.flush()
+    if "hours" in given:
+        await set_hours(session, found, body.hours, now)
+    if was_rep and not (found.active and found.role in (*SALES, "admin")):
+        await look_again(session, now, gone=found.id)
+    if given & {"active", "role", "weight", "capacity", "territories"}:
+        await look_again(session, now)
+
+
+def _instant(given: date | datetime, zone: ZoneInfo, *, end: bool = False) -> datetime:
+    """A day begins and ends in the person's zone."""
+    if isinstance(given, datetime):
+        return given.astimezone(UTC)
+    return datetime.combine(given + timedelta(days=end), time(0), zone).astimezone(UTC)
+
+
+def _absence(absence: Absence) -> dict[str, Any]:
+    return {
+        "id": str(absence.id),
+        "from": absence.begins_at,
+        "to": absence.ends_at,
+        "reason": absence.reason,
+    }
+
+
+async def _found(session: AsyncSession, name: str, viewer: Viewer, roles: Sequence[str] = ()) -> User:
+    """Return the person, if it is the viewer, of the viewer's team, or the viewer's role is one of `roles`."""
+    known = viewer.id.hex if name == "me" else name
+    user = await find_user(session, known) if "\x00" not in known else None
+    of_all = viewer.role == "admin" or (viewer.role in roles and viewer.role != "manager")
+    of_team = viewer.role == "manager" and user is not None and (user.id in viewer.team or "ops" in roles)
+    if user is None or not (user.id == viewer.id or of_all or of_team):
         raise Refused(404, "There is no such user.")
     return user
 
@@ -113,13 +218,21 @@ async def _manager(session: AsyncSession, email: str | None) -> UUID | None:
 
 async def _as_json(session: AsyncSession, user: User) -> dict[str, Any]:
     manager = await session.get(User, user.manager_id) if user.manager_id else None
+    latest = select(WorkingHours).where(WorkingHours.user_id == user.id).order_by(col(WorkingHours.since).desc())
+    hours = (await session.exec(latest.limit(1))).first()
     return {
         "id": str(user.id),
         "email": user.email,
         "name": user.name,
         "role": user.role,
         "active": user.active,
+        "weight": user.weight,
         "capacity": user.capacity,
+        "territories": user.territories,
+        "timezone": user.timezone,
+        "hours": hours.calendar if hours else None,
+        "alert_urls": [masked(url) for url in user.alert_urls],
+        "team_alert_urls": [masked(url) for url in user.team_alert_urls],
         "manager": manager.email if manager else None,
         "created_at": user.created_at,
     }

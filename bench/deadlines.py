@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from activities.calendars import hours_of
 from agreements.reader import read_agreement
+from models.calendars import Calendars
 
 COUNT = 200_000
 
@@ -17,8 +17,7 @@ COUNT = 200_000
 def main() -> None:
     """Print deadlines a second: four hours on, from random instants of one year, with holidays."""
     agreement = read_agreement((Path(__file__).resolve().parents[1] / "agreements" / "midmarket.yaml").read_text())
-    hours = hours_of(agreement)
-    assert hours is not None
+    hours = Calendars({}, {}, ()).time_of(None, agreement)
     chance = random.Random(7)  # noqa: S311 - no secret
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     starts = [begin + timedelta(minutes=chance.randrange(365 * 24 * 60)) for _ in range(COUNT)]

@@ -114,14 +114,14 @@ class BantTerms(Part):
 
 
 _HOUR: Final = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
-_BLOCK: Final = re.compile(rf" *{_HOUR} *- *{_HOUR} *")
+_BLOCK: Final = re.compile(rf" *{_HOUR} *- *(?:{_HOUR}|(24:00)) *")
 
 
 def _block(text: str) -> str:
     found = _BLOCK.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is not a block of hours such as 09:00-17:00")
-    if found[1] >= found[2]:
+    if found[1] >= (found[2] or found[3]):
         raise ValueError(f"{text!r} ends before it begins")
     return text
 
@@ -136,7 +136,8 @@ def _no_overlap(blocks: tuple[str, ...]) -> tuple[str, ...]:
     return blocks
 
 
-def _zone(name: str) -> str:
+def zone(name: str) -> str:
+    """Return the name of a time zone; raises ValueError with a sentence."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -147,7 +148,7 @@ def _zone(name: str) -> str:
 class Calendar(Part):
     """Business time: blocks of hours per weekday in one time zone, less holidays."""
 
-    timezone: Annotated[str, AfterValidator(_zone)]
+    timezone: Annotated[str, AfterValidator(zone)]
     hours: dict[Day, Annotated[tuple[Block, ...], AfterValidator(_no_overlap)]] = Field(min_length=1)
     holidays: str | None = None
     closed_on: tuple[date, ...] = ()
@@ -196,10 +197,26 @@ class Slas(Part):
     qualification: Sla
 
 
+class RoutingRule(Part):
+    """Leads with this profile go to the reps of a territory; when none of them is free, to everyone or nobody."""
+
+    id: Id
+    when: Bounded
+    to: Id
+    fallback: Literal["everyone", "queue"] = "everyone"
+
+    @model_validator(mode="after")
+    def _asks_the_profile(self) -> Self:
+        if any(isinstance(part, EventCriterion) for part in walk(self.when)):
+            raise ValueError("may ask for fields of the profile only")
+        return self
+
+
 class Routing(Part):
-    """Who gets a lead."""
+    """Who gets a lead: the owner of its key account, else a rep of the first rule that matches, else any rep."""
 
     key_accounts: Literal["account_owner", "round_robin"] = "account_owner"
+    rules: tuple[RoutingRule, ...] = ()
     otherwise: Literal["round_robin"] = "round_robin"
 
 
@@ -280,4 +297,5 @@ _NAMED: Final[tuple[tuple[str, Any], ...]] = (
     ("profile", lambda agreement: agreement.profile),
     ("behaviour.criteria", lambda agreement: agreement.behaviour.criteria),
     ("moments", lambda agreement: agreement.moments),
+    ("routing.rules", lambda agreement: agreement.routing.rules),
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
-from typing import Final
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from .agreement import Calendar
@@ -19,7 +19,9 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HORIZON: Final = 3_660
 """Days looked ahead at most; a calendar that opens on none of them never does."""
 _DAY: Final = timedelta(days=1)
+_MIDNIGHT: Final = time(0)
 Span = tuple[datetime, datetime]
+"""From one instant to another, the end not included; aware UTC."""
 
 
 class NeverOpen(ValueError):
@@ -28,28 +30,41 @@ class NeverOpen(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BusinessHours:
-    """Blocks of open hours per weekday in one time zone, less the days in `closed`."""
+    """Blocks of open hours per weekday in one time zone, less the days in `closed` and the spans in `shut`.
+
+    A block that closes at midnight closes at the end of its day.
+    """
 
     zone: ZoneInfo
     blocks: Mapping[int, tuple[tuple[time, time], ...]]
     closed: frozenset[date] = frozenset()
+    shut: tuple[Span, ...] = ()
     _spans: dict[date, tuple[Span, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, calendar: Calendar, holidays: frozenset[date]) -> "BusinessHours":
-        """Read the agreement's calendar; `holidays` come on top of its own `closed_on`."""
+    def of(
+        cls,
+        calendar: Calendar | Literal["always"],
+        holidays: frozenset[date] = frozenset(),
+        shut: tuple[Span, ...] = (),
+    ) -> "BusinessHours":
+        """Read a calendar; `holidays` come on top of its own `closed_on`, `shut` are absences and the like."""
+        if isinstance(calendar, str):
+            return cls(ZoneInfo("UTC"), dict.fromkeys(range(7), ((_MIDNIGHT, _MIDNIGHT),)), shut=shut)
         blocks = {
             DAYS.index(day): tuple(sorted((_opens(block), _closes(block)) for block in hours))
             for day, hours in calendar.hours.items()
         }
-        return cls(ZoneInfo(calendar.timezone), blocks, holidays | frozenset(calendar.closed_on))
+        return cls(ZoneInfo(calendar.timezone), blocks, holidays | frozenset(calendar.closed_on), shut)
 
     def spans(self, day: date) -> tuple[Span, ...]:
         """Return the open spans of a local day, in order, as aware UTC."""
         known = self._spans.get(day)
         if known is None:
             blocks = () if day in self.closed else self.blocks.get(day.weekday(), ())
-            known = tuple((self._instant(day, opens), self._instant(day, closes)) for opens, closes in blocks)
+            known = tuple((self._instant(day, opens), self._end(day, closes)) for opens, closes in blocks)
+            for shut in self.shut:
+                known = tuple(part for span in known for part in _less(span, shut))
             self._spans[day] = known
         return known
 
@@ -96,17 +111,72 @@ class BusinessHours:
     def _instant(self, day: date, at: time) -> datetime:
         return datetime.combine(day, at, self.zone).astimezone(UTC)
 
+    def _end(self, day: date, at: time) -> datetime:
+        return self._instant(day + _DAY if at == _MIDNIGHT else day, at)
 
-def due(hours: BusinessHours | None, start: datetime, duration: str) -> datetime:
-    """Return when `duration`, as the agreement writes it, has passed after `start`; None is round the clock.
 
-    `d` counts open days, the other units open time.
+@dataclass(frozen=True, slots=True)
+class WorkingTime:
+    """The business time of a person or a house: `first` holds, until another holds from some instant on.
+
+    What is past stays as it was counted then, so that business time once used is never given back.
     """
-    if hours is None:
-        return start + parse_duration(duration)
-    if duration.endswith("d"):
-        return hours.add_days(start, parse_duration(duration).days)
-    return hours.add(start, parse_duration(duration))
+
+    first: BusinessHours
+    later: tuple[tuple[datetime, BusinessHours], ...] = ()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which the person reads a clock now."""
+        return self._latest.zone
+
+    @property
+    def _latest(self) -> BusinessHours:
+        return self.later[-1][1] if self.later else self.first
+
+    def due(self, start: datetime, duration: str) -> datetime:
+        """Return when `duration`, as the agreement writes it, has passed after `start`. Raises NeverOpen.
+
+        `d` counts open days by the latest hours, the other units open time.
+        """
+        if duration.endswith("d"):
+            return self._latest.add_days(start, parse_duration(duration).days)
+        return self.add(start, parse_duration(duration))
+
+    def add(self, start: datetime, duration: timedelta) -> datetime:
+        """Return when `duration` of open time after `start` has passed. Raises NeverOpen."""
+        hours, left = self.first, duration
+        for change, following in self.later:
+            if change > start:
+                passed = hours.between(start, change)
+                if passed >= left:
+                    break
+                start, left = change, left - passed
+            hours = following
+        return hours.add(start, left)
+
+    def between(self, start: datetime, end: datetime) -> timedelta:
+        """Return how much open time lies between two instants; none when `end` is not later."""
+        hours, passed = self.first, timedelta(0)
+        for change, following in self.later:
+            if start < change < end:
+                passed += hours.between(start, change)
+                start = change
+            if change <= start:
+                hours = following
+        return passed + hours.between(start, end)
+
+    def opening(self, at: datetime) -> datetime:
+        """Return `at` if the house is open then, else when it opens next. Raises NeverOpen."""
+        return max(at, self.add(at, timedelta(microseconds=1)) - timedelta(microseconds=1))
+
+
+def _less(span: Span, shut: Span) -> tuple[Span, ...]:
+    """What is left of `span` without `shut`."""
+    if shut[1] <= span[0] or span[1] <= shut[0]:
+        return (span,)
+    parts = ((span[0], min(shut[0], span[1])), (max(shut[1], span[0]), span[1]))
+    return tuple(part for part in parts if part[0] < part[1])
 
 
 def _opens(block: str) -> time:
@@ -114,4 +184,5 @@ def _opens(block: str) -> time:
 
 
 def _closes(block: str) -> time:
-    return time.fromisoformat(block.split("-")[1].strip())
+    closes = block.split("-")[1].strip()
+    return _MIDNIGHT if closes == "24:00" else time.fromisoformat(closes)

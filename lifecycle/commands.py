@@ -50,7 +50,7 @@ class Reject(_Command):
         path = lead.terms.paths.get(self.reason) if lead.terms else None
         event = Event.REJECTED_FOR_GOOD if path and path.to == "disqualified" else Event.REJECTED
         if self.reason is Reason.UNABLE_TO_REACH and rule_for(lead.stage, event):
-            _refuse_if("The unable-to-reach rule is not met yet.", lead.missing_attempts(at))
+            _require_reach(lead, at)
         return event
 
     def fact(self, lead: LeadState, at: datetime) -> Fact:
@@ -70,7 +70,7 @@ class LogAttempt(_Command):
         if self.at and self.at > at:
             raise NotPossible("An attempt cannot lie in the future.")
         if self.at and self.at < lead.since and rule_for(lead.stage, Event.ATTEMPTED):
-            raise NotPossible(f"The lead was accepted only at {lead.since:%Y-%m-%d %H:%M} UTC.")
+            raise NotPossible("The attempt lies before the lead was accepted.", not_before=lead.since)
         return Event.ATTEMPTED
 
     def fact(self, lead: LeadState, at: datetime) -> Fact:
@@ -191,6 +191,15 @@ def name(command: Command, lead: LeadState, at: datetime) -> tuple[Event, Fact]:
     event = command.event(lead, at)
     require_rule(lead, event)
     return event, command.fact(lead, at)
+
+
+def _require_reach(lead: LeadState, at: datetime) -> None:
+    """Raise NotPossible unless the lead was tried as the agreement asks, and nobody was there."""
+    if lead.was_reached:
+        raise NotPossible("The lead was reached; give another reason.")
+    missing, not_before = lead.missing_attempts(), lead.reach_from(at)
+    if missing or not_before:
+        raise NotPossible("The unable-to-reach rule is not met yet.", missing, not_before=not_before)
 
 
 def _refuse_if(detail: str, missing: tuple[str, ...]) -> None:

@@ -12,12 +12,25 @@ from pydantic import BaseModel, ConfigDict
 
 from .agreement import Agreement, RecyclePath
 from .reasons import Channel, Outcome, Reason
-from .stages import CLOCKS, OVERDUE, TERMINAL, WITH_MARKETING, ClockKind, Effect, Event, Rule, Stage, rule_for
+from .stages import (
+    CLOCKS,
+    OVERDUE,
+    TERMINAL,
+    WITH_MARKETING,
+    WITH_SALES,
+    ClockKind,
+    Effect,
+    Event,
+    Rule,
+    Stage,
+    rule_for,
+)
 
 SEEN_MOMENTS: Final = 256
 KEPT_ANSWERS: Final = 64
 BATON: Final = "baton"
 """Who acted when no person did."""
+_NUMBERS: Final = ("none", "one", "two", "three", "four")
 
 
 class _Value(BaseModel):
@@ -33,19 +46,27 @@ class Decided(_Value):
 
 
 class Refusal(_Value):
-    """Why a lead cannot do something now: a sentence, what is still needed, and who was faster."""
+    """Why a lead cannot do something now: a sentence, what is still needed, from when on, and who was faster."""
 
     detail: str
     missing: tuple[str, ...] = ()
+    not_before: datetime | None = None
     decided: Decided | None = None
 
 
 class NotPossible(Exception):
     """The lead cannot do this now; `refusal` says why."""
 
-    def __init__(self, detail: str, missing: tuple[str, ...] = (), decided: Decided | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        missing: tuple[str, ...] = (),
+        *,
+        not_before: datetime | None = None,
+        decided: Decided | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.refusal = Refusal(detail=detail, missing=missing, decided=decided)
+        self.refusal = Refusal(detail=detail, missing=missing, not_before=not_before, decided=decided)
 
 
 class Terms(_Value):
@@ -79,12 +100,33 @@ class Terms(_Value):
 
 
 class Clock(_Value):
-    """A running SLA clock: times are absolute and aware UTC. One that has run out stays, as history."""
+    """A running SLA clock: times are absolute and aware UTC. One that has run out stays, as history.
+
+    `within` is the business time that it had left at `since`, as the agreement writes durations; `spent` are the
+    business seconds that earlier owners (or the queue) used. Once it has run out, `rung_at` is when the next rung
+    of its ladder comes; `rung` have been climbed.
+    """
 
     kind: ClockKind
     started_at: datetime
     due_at: datetime
     breached_at: datetime | None = None
+    since: datetime | None = None
+    within: str | None = None
+    spent: dict[str, int] = {}
+    reminders: tuple[datetime, ...] = ()
+    rung: int = 0
+    rung_at: datetime | None = None
+
+    @property
+    def counted_from(self) -> datetime:
+        """From when the owner's business time counts."""
+        return self.since or self.started_at
+
+    @property
+    def rings_at(self) -> datetime | None:
+        """When the clock runs out, or, if it has, when its next rung comes."""
+        return self.rung_at if self.breached_at else self.due_at
 
 
 class Attempt(_Value):
@@ -100,6 +142,8 @@ class Moment(_Value):
     """What ingest tells the workflow: this happened in `cycle`, and the agreement says that it matters.
 
     `key` names it once per lead; `request` marks the lead's own request for contact (it passes a cool-off).
+    `unattended` and `recalculate` come from changes among the sales people: the lead has nobody, or its clocks are
+    to be computed again.
     """
 
     key: str
@@ -114,6 +158,8 @@ class Moment(_Value):
     enroll: str | None = None
     accelerate: bool = False
     account_stirred: bool = False
+    unattended: bool = False
+    recalculate: bool = False
 
 
 class Standing(_Value):
@@ -146,6 +192,9 @@ class Fact(_Value):
     wake_on: datetime | None = None
     amount: float | None = None
     held: Moment | None = None
+    clock: ClockKind | None = None
+    happened_at: datetime | None = None
+    """When the lead did what brought this about, for measures that include the time Baton took."""
 
 
 class Move(_Value):
@@ -160,9 +209,17 @@ class Move(_Value):
 
 
 class Plan(_Value):
-    """What the world outside answers to a move: who, until when, and under which terms."""
+    """What the world outside answers to a move: who, until when, and under which terms.
+
+    What is None stays as it is; `queued` takes the lead from its owner and lets it wait for somebody, and
+    `route_at` is when to look again. `rung` is what was done about a breach.
+    """
 
     owner: str | None = None
+    queued: bool = False
+    route_at: datetime | None = None
+    let_lie: tuple[str, ...] | None = None
+    rung: str | None = None
     account: str | None = None
     clocks: tuple[Clock, ...] | None = None
     track: str | None = None
@@ -190,6 +247,8 @@ class LeadState(_Value):
     version: int = 0
     owner: str | None = None
     last_owner: str | None = None
+    let_lie: tuple[str, ...] = ()
+    route_at: datetime | None = None
     account: str | None = None
     terms: Terms | None = None
     clocks: tuple[Clock, ...] = ()
@@ -228,6 +287,16 @@ class LeadState(_Value):
         return min(shown, key=lambda clock: clock.due_at, default=None)
 
     @property
+    def was_reached(self) -> bool:
+        """Whether somebody spoke with the lead since sales took it."""
+        return any(attempt.outcome is Outcome.CONNECTED for attempt in self.attempts)
+
+    @property
+    def has_bad_contact(self) -> bool:
+        """Whether an attempt found the lead's data wrong, and none reached the lead."""
+        return not self.was_reached and any(attempt.outcome is Outcome.BAD_CONTACT for attempt in self.attempts)
+
+    @property
     def awaits_repair(self) -> bool:
         """Whether marketing is to mend this lead's data before sales sees it again."""
         return self.stage is Stage.NURTURE and self.path is not None and self.path.repair is not None
@@ -240,9 +309,11 @@ class LeadState(_Value):
 
     def with_plan(self, plan: Plan) -> Self:
         """Return the lead as it stands once the world has answered its latest move."""
-        known = {name: value for name, value in plan if value is not None}
+        known = {name: value for name, value in plan if value is not None and name not in ("queued", "rung")}
         if plan.track:
             known["track_since"] = self.since
+        if plan.queued or (plan.owner and plan.owner != self.owner):
+            known |= {"owner": plan.owner, "last_owner": self.owner or self.last_owner, "route_at": plan.route_at}
         return self.model_copy(update=known)
 
     def with_answer(self, update_id: str, answer: Answer) -> Self:
@@ -254,21 +325,27 @@ class LeadState(_Value):
         """Remember that the moment `key` was heard of, and forget the oldest beyond `SEEN_MOMENTS`."""
         return self.model_copy(update={"seen": (*self.seen, key)[-SEEN_MOMENTS:]})
 
-    def missing_attempts(self, at: datetime) -> tuple[str, ...]:
-        """Say what the unable-to-reach SLA still asks for at time `at`; empty when it is met."""
+    def missing_attempts(self) -> tuple[str, ...]:
+        """Say what attempts the unable-to-reach SLA still asks for; empty when there were enough."""
         if self.terms is None:
             return ("a signed agreement",)
-        missing = []
-        if (few := self.terms.attempts - len(self.attempts)) > 0:
-            missing.append(f"{few} more attempt{'s' * (few > 1)}")
         used = sorted({attempt.channel for attempt in self.attempts})
-        if (narrow := self.terms.channels - len(used)) > 0:
-            than = f" than {' and '.join(used)}" if used else ""
-            missing.append(f"attempts by {narrow} {'other ' if used else ''}channel{'s' * (narrow > 1)}{than}")
+        narrow = max(self.terms.channels - len(used), 0)
+        few = max(self.terms.attempts - len(self.attempts), narrow)
+        if few == 0:
+            return ()
+        more = f"{few} more attempt{'s' * (few > 1)}"
+        if narrow == 0:
+            return (more,)
+        if not used:
+            return (more, f"by {narrow} channel{'s' * (narrow > 1)}")
+        which = "another channel" if narrow == 1 else f"{narrow} other channels"
+        return (more, f"{_NUMBERS[narrow]} by {which} than {' and '.join(used)}")
+
+    def reach_from(self, at: datetime) -> datetime | None:
+        """Return from when on the unable-to-reach SLA lets a rep give up, or None if its days are over at `at`."""
         clock = self.clock(ClockKind.UNABLE_TO_REACH)
-        if clock and at < clock.due_at:
-            missing.append(f"not before {clock.due_at:%Y-%m-%d %H:%M} UTC")
-        return tuple(missing)
+        return clock.due_at if clock and at < clock.due_at else None
 
     def clock(self, kind: ClockKind) -> Clock | None:
         """Return the clock of that kind, running or run out, or None."""
@@ -276,7 +353,14 @@ class LeadState(_Value):
 
     def deadline(self) -> Deadline | None:
         """Return what happens next by itself, if anything does."""
-        due = [Deadline(at=clock.due_at, event=OVERDUE[clock.kind]) for clock in self._ticking()]
+        due = [Deadline(at=at, event=OVERDUE[clock.kind]) for clock, at in self._ticking()]
+        due += [
+            Deadline(at=min(clock.reminders), event=Event.DUE_SOON, fact=Fact(clock=clock.kind))
+            for clock in self.clocks
+            if clock.reminders and not clock.breached_at
+        ]
+        if self.route_at and self.owner is None and self.stage in WITH_SALES:
+            due.append(Deadline(at=self.route_at, event=Event.UNATTENDED, fact=Fact(cause="somebody_free")))
         if self.wake_at and self.stage in (Stage.NURTURE, Stage.LOST):
             woken = Event.SALES_READY if self.stage is Stage.NURTURE else Event.REOPENED
             due.append(Deadline(at=self.wake_at, event=woken, fact=Fact(cause="wake")))
@@ -298,13 +382,16 @@ class LeadState(_Value):
     def _spent_cycles(self) -> bool:
         return self.terms is not None and self.cycle > self.terms.max_cycles
 
-    def _ticking(self) -> list[Clock]:
-        running = [clock for clock in self.clocks if clock.breached_at is None]
-        return [clock for clock in running if clock.kind is not ClockKind.UNABLE_TO_REACH or self._tried_enough()]
+    def _ticking(self) -> list[tuple[Clock, datetime]]:
+        ringing = [(clock, clock.rings_at) for clock in self.clocks]
+        return [
+            (clock, at)
+            for clock, at in ringing
+            if at and (clock.kind is not ClockKind.UNABLE_TO_REACH or self._tried_enough())
+        ]
 
     def _tried_enough(self) -> bool:
-        connected = any(attempt.outcome is Outcome.CONNECTED for attempt in self.attempts)
-        return not connected and all(word.startswith("not before") for word in self.missing_attempts(self.since))
+        return not self.was_reached and not self.missing_attempts()
 
 
 def advance(lead: LeadState, event: Event, at: datetime, fact: Fact | None = None) -> tuple[LeadState, Move]:
@@ -319,9 +406,9 @@ def advance(lead: LeadState, event: Event, at: datetime, fact: Fact | None = Non
     if fact.by != BATON:
         change["decided"] = Decided(event=event, by=fact.by, at=at)
     if rule.target is not rule.source:
-        change |= {"since": at, "clocks": (), "held": None}
-        if rule.target in WITH_MARKETING and lead.owner:
-            change |= {"owner": None, "last_owner": lead.owner}
+        change |= {"since": at, "clocks": (), "held": None, "route_at": None}
+        if rule.target in WITH_MARKETING:
+            change |= {"owner": None, "last_owner": lead.owner or lead.last_owner, "let_lie": ()}
     change |= _consequence(lead, rule.effect, event, fact, at)
     moved = lead.model_copy(update=change)
     return moved, Move(event=event, source=rule.source, target=rule.target, effect=rule.effect, at=at, fact=fact)
@@ -343,9 +430,12 @@ def _consequence(
         case Event.ACCEPTED:
             return {"owner": lead.owner or fact.by}  # nobody was free when it came: whoever takes it has it
         case Event.ASSIGNED:
-            return {"owner": fact.owner, "last_owner": lead.owner}
+            return {"route_at": None}  # who has it now is in the plan
         case Event.ATTEMPTED if fact.attempt:
-            left = tuple(clock for clock in lead.clocks if clock.kind is not ClockKind.FIRST_TOUCH)
+            ended = {ClockKind.FIRST_TOUCH}
+            if fact.attempt.outcome is Outcome.CONNECTED:
+                ended.add(ClockKind.UNABLE_TO_REACH)
+            left = tuple(clock for clock in lead.clocks if clock.kind not in ended)
             return {"attempts": (*lead.attempts, fact.attempt), "clocks": left}
         case Event.QUALIFIED:
             return {"bant": fact.bant or {}, "attempts": ()}
@@ -353,6 +443,8 @@ def _consequence(
             return {"reason": None, "track": None, "track_since": None}
         case Event.ACCEPTANCE_OVERDUE | Event.FIRST_TOUCH_OVERDUE | Event.QUALIFICATION_OVERDUE:
             return {"clocks": tuple(_breached(clock, event, at) for clock in lead.clocks)}
+        case Event.DUE_SOON:
+            return {"clocks": tuple(_reminded(clock, fact.clock, at) for clock in lead.clocks)}
         case Event.REJECTED_FOR_GOOD:
             return {"reason": fact.reason, "attempts": (), "track": None, "track_since": None}
     if effect is Effect.RECYCLE:
@@ -380,7 +472,12 @@ def _recycled(lead: LeadState, event: Event, fact: Fact, at: datetime) -> Mappin
 
 def _breached(clock: Clock, event: Event, at: datetime) -> Clock:
     ran_out = OVERDUE[clock.kind] is event and clock.breached_at is None
-    return clock.model_copy(update={"breached_at": at}) if ran_out else clock
+    return clock.model_copy(update={"breached_at": at, "reminders": ()}) if ran_out else clock
+
+
+def _reminded(clock: Clock, kind: ClockKind | None, at: datetime) -> Clock:
+    left = tuple(reminder for reminder in clock.reminders if reminder > at)
+    return clock.model_copy(update={"reminders": left}) if clock.kind is kind else clock
 
 
 def clocks_to_start(move: Move) -> tuple[ClockKind, ...]:

@@ -16,7 +16,7 @@ def events_of(moment: Moment, lead: Callable[[], LeadState], at: datetime) -> It
     by then is left out. The hand-over to sales comes first: it stops the running track, and related content
     that the same moment brings is enrolled after it, so that it still arrives.
     """
-    for name in (_reopening, _arrival, _readiness, _enrolment, _stirring):
+    for name in (_reopening, _arrival, _readiness, _enrolment, _stirring, _unattended, _recalculation):
         named = name(moment, lead(), at)
         if named and rule_for(lead().stage, named[0]):
             yield named
@@ -36,7 +36,8 @@ def _readiness(moment: Moment, lead: LeadState, at: datetime) -> _Named:
     if not moment.sales_ready:
         return None
     event = lead.readiness(moment, at)
-    return event, Fact(cause=moment.cause, held=moment if event is Event.HELD_BACK else None)
+    held = moment if event is Event.HELD_BACK else None
+    return event, Fact(cause=moment.cause, held=held, happened_at=moment.at)
 
 
 def _enrolment(moment: Moment, lead: LeadState, at: datetime) -> _Named:
@@ -51,3 +52,11 @@ def _enrolment(moment: Moment, lead: LeadState, at: datetime) -> _Named:
 
 def _stirring(moment: Moment, lead: LeadState, at: datetime) -> _Named:
     return (Event.ACCOUNT_STIRRED, Fact(cause=moment.cause)) if moment.account_stirred else None
+
+
+def _unattended(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    return (Event.UNATTENDED, Fact(cause=moment.cause)) if moment.unattended else None
+
+
+def _recalculation(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    return (Event.CALENDAR_CHANGED, Fact(cause=moment.cause)) if moment.recalculate else None

@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import translate
 from functools import lru_cache
 from itertools import islice
@@ -43,6 +43,8 @@ REQUESTS: Final = frozenset({"form_submitted"})
 """Events by which a lead asks for contact itself."""
 
 Profile = Mapping[str, Scalar]
+_NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
+"""What a question about the profile alone is asked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,11 @@ class Scorer:
                 worth=worth,
                 missing=None if has else f"{_words(name).lower()} is {'not known' if has is None else 'missing'}",
             )
+
+
+def holds(criterion: AnyCriterion, profile: Profile) -> bool:
+    """Tell whether a criterion on the profile is met."""
+    return _answer(criterion, _Facts(profile, _NO_TIME)) is Answer.MET
 
 
 def _facts(profile: Profile, engagements: Iterable[Engagement], at: datetime, since: datetime | None) -> _Facts:

@@ -35,6 +35,9 @@ class Event(StrEnum):
     UNENROLLED = "unenrolled"
     ACCOUNT_STIRRED = "account_stirred"
     ASSIGNED = "assigned"
+    UNATTENDED = "unattended"
+    CALENDAR_CHANGED = "calendar_changed"
+    DUE_SOON = "due_soon"
     ACCEPTED = "accepted"
     ACCEPTANCE_OVERDUE = "acceptance_overdue"
     REJECTED = "rejected"
@@ -55,6 +58,8 @@ class Effect(StrEnum):
 
     ENROLL_IN_DEFAULT_TRACK = "enroll_in_default_track"
     HAND_TO_SALES = "hand_to_sales"
+    ROUTE_AGAIN = "route_again"
+    REMIND = "remind"
     ESCALATE = "escalate"
     RECYCLE = "recycle"
     HAND_TO_ACCOUNT_EXECUTIVE = "hand_to_account_executive"
@@ -98,14 +103,18 @@ RULES: Final = (
     Rule(S.NURTURE,      E.UNENROLLED,             S.NURTURE),
     Rule(S.NURTURE,      E.ACCOUNT_STIRRED,        S.NURTURE,       X.ALERT_ACCOUNT_OWNER),
     Rule(S.MQL,          E.ACCEPTED,               S.SAL),
+    Rule(S.MQL,          E.DUE_SOON,               S.MQL,           X.REMIND),
     Rule(S.MQL,          E.ACCEPTANCE_OVERDUE,     S.MQL,           X.ESCALATE),
     Rule(S.MQL,          E.REJECTED,               S.NURTURE,       X.RECYCLE),
     Rule(S.MQL,          E.REJECTED_FOR_GOOD,      S.DISQUALIFIED,  X.REST),
     Rule(S.MQL,          E.ASSIGNED,               S.MQL),
+    Rule(S.MQL,          E.UNATTENDED,             S.MQL,           X.ROUTE_AGAIN),
+    Rule(S.MQL,          E.CALENDAR_CHANGED,       S.MQL),
     Rule(S.MQL,          E.ENROLLED,               S.MQL),
     Rule(S.MQL,          E.UNENROLLED,             S.MQL),
     Rule(S.MQL,          E.ACCOUNT_STIRRED,        S.MQL,           X.ALERT_ACCOUNT_OWNER),
     Rule(S.SAL,          E.ATTEMPTED,              S.SAL),
+    Rule(S.SAL,          E.DUE_SOON,               S.SAL,           X.REMIND),
     Rule(S.SAL,          E.FIRST_TOUCH_OVERDUE,    S.SAL,           X.ESCALATE),
     Rule(S.SAL,          E.QUALIFICATION_OVERDUE,  S.SAL,           X.ESCALATE),
     Rule(S.SAL,          E.REACHED_NOBODY,         S.NURTURE,       X.RECYCLE),
@@ -113,12 +122,15 @@ RULES: Final = (
     Rule(S.SAL,          E.REJECTED_FOR_GOOD,      S.DISQUALIFIED,  X.REST),
     Rule(S.SAL,          E.QUALIFIED,              S.SQL,           X.HAND_TO_ACCOUNT_EXECUTIVE),
     Rule(S.SAL,          E.ASSIGNED,               S.SAL),
+    Rule(S.SAL,          E.UNATTENDED,             S.SAL,           X.ROUTE_AGAIN),
+    Rule(S.SAL,          E.CALENDAR_CHANGED,       S.SAL),
     Rule(S.SAL,          E.UNENROLLED,             S.SAL),
     Rule(S.SAL,          E.ACCOUNT_STIRRED,        S.SAL,           X.ALERT_ACCOUNT_OWNER),
     Rule(S.SQL,          E.RETURNED,               S.NURTURE,       X.RECYCLE),
     Rule(S.SQL,          E.WON,                    S.WON),
     Rule(S.SQL,          E.LOST,                   S.LOST,          X.REST),
     Rule(S.SQL,          E.ASSIGNED,               S.SQL),
+    Rule(S.SQL,          E.UNATTENDED,             S.SQL,           X.ROUTE_AGAIN),
     Rule(S.SQL,          E.UNENROLLED,             S.SQL),
     Rule(S.SQL,          E.ACCOUNT_STIRRED,        S.SQL,           X.ALERT_ACCOUNT_OWNER),
     Rule(S.LOST,         E.REOPENED,               S.NURTURE,       X.RECYCLE),

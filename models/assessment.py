@@ -31,7 +31,7 @@ from .tables import Lead, OutboxMoment
 PAGE: Final = 500
 CHANNEL: Final = "baton_moments"
 """PostgreSQL tells whoever listens here that moments were committed."""
-_NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
+NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
 
 async def lock(session: AsyncSession, ids: Iterable[UUID]) -> list[Lead]:
@@ -63,7 +63,7 @@ async def assess(session: AsyncSession, leads: Sequence[Lead], at: datetime) -> 
     rows = insert(OutboxMoment).values(fired).on_conflict_do_nothing(index_elements=["lead_id", "key"])
     new = len((await session.exec(rows.returning(col(OutboxMoment.id)))).all())
     if new:
-        await session.exec(_NOTIFY)  # type: ignore[call-overload]
+        await session.exec(NOTIFY)  # type: ignore[call-overload]
     return new
 
 
@@ -90,7 +90,7 @@ async def engagements_of(
 def _score(
     lead: Lead, agreement: Agreement, scorer: Scorer, done: list[Engagement], at: datetime
 ) -> list[dict[str, Any]]:
-    since = lead.cycle_since if lead.cycle > 1 else None
+    since = counted_since(lead)
     found = scorer.assess(lead.profile, done, at=at, since=since, bant=lead.bant, invalid=lead.issues)
     before = lead.fit
     lead.score, lead.fit, lead.behaviour = found.score, found.fit, found.behaviour
@@ -110,6 +110,13 @@ def _score(
             }
         )
     return rows
+
+
+def counted_since(lead: Lead) -> datetime | None:
+    """Return from when on engagements count: what an earlier cycle or a lost opportunity used up is spent."""
+    if lead.stage is Stage.LOST and lead.state:
+        return LeadState.model_validate(lead.state).since
+    return lead.cycle_since if lead.cycle > 1 else None
 
 
 def moments_of(lead: Lead, found: Assessment, *, fit_changed: bool, at: datetime) -> list[Moment]:
@@ -150,11 +157,14 @@ def moments_of(lead: Lead, found: Assessment, *, fit_changed: bool, at: datetime
 
 
 def _readiness(lead: Lead, found: Assessment, at: datetime, moment: Any) -> list[Moment]:
-    if found.missing or lead.stage not in (Stage.INQUIRY, Stage.NURTURE):
+    if found.missing or lead.stage not in (Stage.INQUIRY, Stage.NURTURE, Stage.LOST):
         return []
     ready = []
     fired = sorted((fired for fired in found.moments if fired.sales_ready), key=lambda fired: fired.at)
     requests = [one for one in fired if one.request]
+    if lead.stage is Stage.LOST:  # rests, unless it asks for contact itself
+        again = {"reopened": True, "sales_ready": True, "request": True}
+        return [moment("request_again", requests[0].id, requests[0].at, **again)] if requests else []
     if requests:
         ready.append(moment("request", requests[0].id, requests[0].at, sales_ready=True, request=True))
     elif fired:

@@ -1,7 +1,7 @@
 """Leads as people create, change, list and read them."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,14 +13,17 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from lifecycle.stages import Stage
+from lifecycle.lead import LeadState
+from lifecycle.routing import rule_of
+from lifecycle.stages import WITH_SALES, Stage
 
 from . import agreements
-from .assessment import assess, engagements_of, lock
+from .assessment import assess, counted_since, engagements_of, lock
 from .ingest import learn, resolve
 from .people import Problems, check_profile, normal_email
+from .routing import consider
 from .session import Sessions, in_transaction
-from .tables import Account, Lead, Note, TimelineEntry, User
+from .tables import Account, Assignment, Engagement, Lead, Note, TimelineEntry, User
 from .users import Viewer
 
 _INTERNAL: Final = frozenset({"note", "by", "move"})
@@ -188,7 +191,12 @@ async def lead_json(session: AsyncSession, lead_id: UUID, viewer: Viewer | None)
     """
     visible = _visible(viewer) if viewer else sa.true()
     row = (await session.exec(_READ.where(col(Lead.id) == lead_id, visible))).first()
-    return _as_json(*row) if row else None
+    if row is None:
+        return None
+    shown = _as_json(*row)
+    if row[0].stage is Stage.SAL and not shown["suggestion"] and await bounced(session, lead_id, row[0].cycle_since):
+        shown["suggestion"] = {"reject": "inaccurate_data", "because": "a mail to the lead bounced"}
+    return shown
 
 
 async def list_leads(
@@ -265,9 +273,47 @@ def _as_json(lead: Lead, owner: str | None, account: str | None) -> dict[str, An
         "profile": lead.profile,
         "issues": lead.issues,
         "bant": lead.bant,
+        **_advice(lead),
         "created_at": lead.created_at,
         "updated_at": lead.updated_at,
     }
+
+
+def _advice(lead: Lead) -> dict[str, Any]:
+    """What the lead waits for by itself, what giving it up still needs, and which reason its attempts suggest."""
+    state = LeadState.model_validate(lead.state) if lead.state else None
+    waits = next((what for what, holds in _WAITS.items() if state and holds(state)), None)
+    advice: dict[str, Any] = {"waits_for": waits, "unable_to_reach": None, "suggestion": None}
+    if state and state.stage is Stage.SAL:
+        advice["unable_to_reach"] = {
+            "attempts": [attempt.model_dump(mode="json", exclude={"by"}) for attempt in state.attempts],
+            "reached": state.was_reached,
+            "missing": list(state.missing_attempts()),
+            "not_before": state.reach_from(datetime.now(UTC)),
+        }
+        if state.has_bad_contact:
+            advice["suggestion"] = {"reject": "inaccurate_data", "because": "an attempt found the contact data wrong"}
+    return advice
+
+
+_WAITS: Final[Mapping[str, Callable[[LeadState], bool]]] = {
+    "somebody_free": lambda lead: lead.owner is None and lead.stage in WITH_SALES,
+    "repair": lambda lead: lead.awaits_repair,
+    "other_profile": lambda lead: lead.awaits_other_profile,
+    "date": lambda lead: lead.wake_at is not None and lead.stage in (Stage.NURTURE, Stage.LOST),
+    "cool_off": lambda lead: lead.held is not None,
+}
+
+
+async def bounced(session: AsyncSession, lead_id: UUID, since: datetime | None) -> bool:
+    """Tell whether a mail to the lead bounced for good since then."""
+    query = select(Engagement.properties).where(
+        Engagement.visitor_id == lead_id, Engagement.event == "email_bounced", col(Engagement.at) >= (since or _EVER)
+    )
+    return any(properties.get("type") != "soft" for properties in await session.exec(query))
+
+
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cursor: str | None = None) -> Page:
@@ -308,9 +354,57 @@ async def why(session: AsyncSession, lead_id: UUID, at: datetime) -> list[dict[s
         return []
     _, scorer = await agreements.load(session, lead.agreement_version)
     done = (await engagements_of(session, [lead], scorer, at))[lead.id]
-    since = lead.cycle_since if lead.cycle > 1 else None
+    since = counted_since(lead)
     found = scorer.why(lead.profile, done, at=at, since=since, bant=lead.bant, invalid=lead.issues)
     return [finding.model_dump(mode="json") for finding in found]
+
+
+async def assignments(session: AsyncSession, lead_id: UUID) -> list[dict[str, Any]]:
+    """Return who got the lead and why, newest first; an owner of None is the queue."""
+    query = (
+        select(Assignment, User.email)
+        .outerjoin(User, col(User.id) == col(Assignment.owner_id))
+        .where(Assignment.lead_id == lead_id)
+        .order_by(col(Assignment.version).desc())
+    )
+    return [
+        {"owner": email, "at": row.at, "cycle": row.cycle, "why": row.why, "considered": row.considered}
+        for row, email in await session.exec(query)
+    ]
+
+
+async def dry_run(session: AsyncSession, lead_id: UUID, at: datetime) -> dict[str, Any] | None:
+    """Return who would get the lead now, and why everybody else would be passed over; None without an agreement."""
+    row = await session.get_one(Lead, lead_id)
+    if row.agreement_version is None:
+        return None
+    agreement, _ = await agreements.load(session, row.agreement_version)
+    since = row.created_at or at
+    state = (
+        LeadState.model_validate(row.state)
+        if row.state
+        else LeadState(lead_id=str(row.id), since=since, cycle_since=since)
+    )
+    as_mql = state.model_copy(update={"stage": Stage.MQL})
+    choice = await consider(session, row, as_mql, agreement, at, excluded=state.let_lie)
+    rule = rule_of(agreement, row.profile)
+    return {
+        "owner": next((one.user for one in choice.considered if one.chosen), None),
+        "why": choice.why,
+        "rule": rule.id if rule else None,
+        "free_at": choice.free_at,
+        "considered": [one.model_dump(mode="json") for one in choice.considered],
+    }
+
+
+def fresh_state(lead: Lead) -> LeadState:
+    """Return the state with which a lead's workflow starts: the projection's, or that of a new lead."""
+    if lead.state:
+        return LeadState.model_validate(lead.state)
+    since = lead.created_at
+    assert since is not None  # noqa: S101 - a stored row has it
+    account = str(lead.account_id) if lead.account_id else None
+    return LeadState(lead_id=str(lead.id), since=since, cycle_since=since, account=account)
 
 
 async def find_lead(session: AsyncSession, lead_id: UUID) -> Lead | None:

@@ -4,7 +4,7 @@ Times are aware UTC. Temporal owns where a lead stands; `leads` holds the projec
 reports read, with the workflow's whole state beside it, so that every lead can be put back on an empty Temporal.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +33,13 @@ class _StageColumn(sa.TypeDecorator[Stage]):
 
 
 class User(SQLModel, table=True):
-    """A person who uses Baton; `role` is one of rep, manager, marketing, ops, admin."""
+    """A person who uses Baton; `role` is one of rep, manager, marketing, ops, admin.
+
+    For routing: `weight` is a rep's share of the turns and `credit` what is owed of them; `capacity` is how many
+    leads a month they take at most (None: any number); `territories` are names that routing rules ask for.
+    `alert_urls` are the services by which a person is told (none: by mail), `team_alert_urls` those of a manager's
+    whole team; both hold secrets.
+    """
 
     __tablename__ = "users"
 
@@ -43,10 +49,54 @@ class User(SQLModel, table=True):
     role: str
     password_hash: str
     active: bool = True
-    capacity: int = 1
+    weight: int = 1
+    credit: int = 0
+    capacity: int | None = None
+    territories: list[str] = Field(default_factory=list, sa_type=JSONB)
+    timezone: str | None = None
+    alert_urls: list[str] = Field(default_factory=list, sa_type=JSONB)
+    team_alert_urls: list[str] = Field(default_factory=list, sa_type=JSONB)
     manager_id: UUID | None = Field(default=None, foreign_key="users.id")
-    assigned_at: datetime | None = Field(default=None, sa_type=_Time)
     created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class WorkingHours(SQLModel, table=True):
+    """A person's own calendar from `since` on; None: the agreement's again. Rows are only ever added."""
+
+    __tablename__ = "working_hours"
+    __table_args__ = (sa.Index("working_hours_of_user", "user_id", "since"),)
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    since: datetime = Field(sa_type=_Time)
+    calendar: Any = Field(default=None, sa_type=JSONB(none_as_null=True))
+
+
+class Absence(SQLModel, table=True):
+    """When a person is away. It counts from `created_at` to `removed_at`: time once worked stays worked."""
+
+    __tablename__ = "absences"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id", index=True)
+    begins_at: datetime = Field(sa_type=_Time)
+    ends_at: datetime = Field(sa_type=_Time)
+    reason: str = ""
+    created_at: datetime = Field(sa_type=_Time)
+    removed_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class Holiday(SQLModel, table=True):
+    """A day on which the house is closed: everywhere, or where a calendar keeps the holidays of `country`."""
+
+    __tablename__ = "holidays"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    day: date
+    name: str
+    country: str | None = None
+    created_at: datetime = Field(sa_type=_Time)
+    removed_at: datetime | None = Field(default=None, sa_type=_Time)
 
 
 class Token(SQLModel, table=True):
@@ -255,10 +305,96 @@ class Note(SQLModel, table=True):
     body: dict[str, Any] = Field(sa_type=JSONB)
 
 
+class Assignment(SQLModel, table=True):
+    """Who got a lead with one move (None: it waits in the queue), why, and why the others did not."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (sa.Index("assignments_of_owner", "owner_id", "at"),)
+
+    lead_id: UUID = Field(foreign_key="leads.id", primary_key=True)
+    version: int = Field(primary_key=True)
+    cycle: int
+    owner_id: UUID | None = Field(default=None, foreign_key="users.id")
+    at: datetime = Field(sa_type=_Time)
+    by: str
+    why: str
+    considered: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSONB)
+
+
+class ClockSpell(SQLModel, table=True):
+    """The ledger of business time: one clock of one lead, as long as one owner had it (None: the queue).
+
+    `kind` is a clock's, or `speed_to_lead`: from what the lead did until somebody tried to reach it. `used` are
+    business seconds, known once the spell is over; `ended_by` is the event that ended it.
+    """
+
+    __tablename__ = "clock_spells"
+    __table_args__ = (
+        sa.Index("clock_spells_of_lead", "lead_id", "opened_version"),
+        sa.Index("clock_spells_by_time", "opened_at"),
+    )
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    lead_id: UUID = Field(foreign_key="leads.id")
+    cycle: int
+    kind: str
+    owner_id: UUID | None = Field(default=None, foreign_key="users.id")
+    agreement_version: int | None = None
+    opened_version: int
+    opened_at: datetime = Field(sa_type=_Time)
+    due_at: datetime | None = Field(default=None, sa_type=_Time)
+    breached_at: datetime | None = Field(default=None, sa_type=_Time)
+    ended_version: int | None = None
+    ended_at: datetime | None = Field(default=None, sa_type=_Time)
+    ended_by: str | None = None
+    used: int | None = None
+
+
+class Message(SQLModel, table=True):
+    """What a person is told, once: one alert or several together. Its deliveries say what became of it."""
+
+    __tablename__ = "messages"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    recipient_id: UUID = Field(foreign_key="users.id", index=True)
+    mailbox: str = Field(index=True)
+    subject: str
+    text: str
+    created_at: datetime = Field(sa_type=_Time)
+
+
+class Delivery(SQLModel, table=True):
+    """One way of a message to its recipient. `state`: waiting, sending, sent, kept, unknown, failed, fell_back.
+
+    `channel` is `mail` or an alert URL without its secrets; `digest` finds the URL again among the recipient's.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (sa.UniqueConstraint("message_id", "digest"),)
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    message_id: UUID = Field(foreign_key="messages.id")
+    channel: str
+    digest: str
+    state: str = "waiting"
+    tries: int = 0
+    said: str = ""
+    next_at: datetime | None = Field(default=None, sa_type=_Time)
+    updated_at: datetime = Field(sa_type=_Time)
+
+
 class EffectEntry(SQLModel, table=True):
-    """The ledger: one row for each thing that the outside may notice, so that nothing happens twice."""
+    """The ledger: one row for each thing that the outside may notice, so that nothing happens twice.
+
+    An alert waits in a `mailbox` (`person-<user id>` or `account-<account id>`) until a message takes it along;
+    `called_at` is when the mailbox's workflow was told of it.
+    """
 
     __tablename__ = "effects"
+    __table_args__ = (
+        sa.Index("alerts_to_call", "at", postgresql_where=sa.text("mailbox IS NOT NULL AND called_at IS NULL")),
+        sa.Index("alerts_to_tell", "mailbox", "at", postgresql_where=sa.text("message_id IS NULL")),
+    )
 
     key: str = Field(primary_key=True)
     lead_id: UUID = Field(foreign_key="leads.id", index=True)
@@ -266,3 +402,6 @@ class EffectEntry(SQLModel, table=True):
     recipient_id: UUID | None = Field(default=None, foreign_key="users.id", index=True)
     data: dict[str, Any] = Field(sa_type=JSONB)
     at: datetime = Field(sa_type=_Time)
+    mailbox: str | None = None
+    called_at: datetime | None = Field(default=None, sa_type=_Time)
+    message_id: UUID | None = Field(default=None, foreign_key="messages.id")

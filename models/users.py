@@ -5,7 +5,8 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
 from pwdlib import PasswordHash
@@ -17,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from .session import Sessions
 from .tables import Token, User
+from .timetable import look_again, set_hours
 
 ROLES: Final = ("rep", "manager", "marketing", "ops", "admin")
 _HASHER: Final = PasswordHash((Argon2Hasher(),))
@@ -60,19 +62,28 @@ async def add_user(
     name: str,
     role: str,
     password: str | None,
-    capacity: int = 1,
+    *,
     manager_id: UUID | None = None,
+    hours: dict[str, Any] | str | None = None,
+    **more: Any,
 ) -> User:
-    """Add a person; without a password only tokens let them in. Raises UserExists."""
+    """Add a person; without a password only tokens let them in. Raises UserExists.
+
+    `hours` is a calendar of their own; `more` are further columns of the table.
+    """
     hashed = await hash_password(password or secrets.token_urlsafe(32))
-    user = User(
-        email=email.lower(), name=name, role=role, password_hash=hashed, capacity=capacity, manager_id=manager_id
-    )
+    user = User(email=email.lower(), name=name, role=role, password_hash=hashed, manager_id=manager_id, **more)
     async with make() as session:
         if await find_user(session, email):
             raise UserExists(email)
         try:
             session.add(user)
+            await session.flush()
+            now = datetime.now(UTC)
+            if hours is not None:
+                await set_hours(session, user, hours, now)
+            if role == "rep":
+                await look_again(session, now)
             await session.commit()
         except IntegrityError:  # someone added the same person meanwhile
             raise UserExists(email) from None

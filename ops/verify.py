@@ -11,10 +11,11 @@ from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.outbox import LEAD_WORKFLOW, fresh_state
+from activities.outbox import LEAD_WORKFLOW
 from activities.projection import project
 from lifecycle.lead import LeadState
 from lifecycle.stages import TERMINAL
+from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import Lead
 from workflows.gate import standing

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,14 +15,21 @@ from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.outbox import LEAD_WORKFLOW, Outbox, fresh_state
+from activities.alerting import CHANNEL as ALERTS
+from activities.channels import Chat, Mailer
+from activities.mailboxes import Mailboxes
+from activities.messages import Messages
+from activities.outbox import LEAD_WORKFLOW, Outbox
 from activities.projection import Projection
+from activities.relay import Relay as Relaying
 from agreements.reader import read_agreement
 from lifecycle.lead import LeadState, Moment, Standing
+from models.assessment import CHANNEL as MOMENTS
 from models.ingest import Message, ingest
+from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import AgreementVersion, Lead, OutboxMoment, TimelineEntry, User
-from worker import make_worker
+from worker import working
 from workflows.gate import decide
 from workflows.names import workflow_id
 
@@ -50,6 +57,7 @@ class Relay:
     make: Sessions
     client: Client
     outbox: Outbox
+    mailboxes: Mailboxes
     task_queue: str
     reps: list[str]
 
@@ -76,7 +84,7 @@ class Relay:
         mine = [UUID(rep) for rep in self.reps]
         others = (col(User.role) == "rep") & col(User.id).not_in(mine)
         async with self.make() as session, session.begin():
-            await session.exec(sa.update(User).where(others).values(capacity=0))
+            await session.exec(sa.update(User).where(others).values(weight=0))
 
     async def start(self, lead_id: UUID, moments: Sequence[Moment] = ()) -> None:
         async with self.make() as session:
@@ -170,5 +178,9 @@ async def running(engine: AsyncEngine, make: Sessions, client: Client) -> AsyncI
     reps = [str((await a_user(make, "rep")).id) for _ in range(2)]
     task_queue = f"leads-{uuid4().hex[:8]}"
     outbox = Outbox(make, client, task_queue)
-    async with make_worker(client, Projection(make), outbox, task_queue):
-        yield Relay(engine, make, client, outbox, task_queue, reps)
+    windows = {"account_window": timedelta(seconds=2), "person_window": timedelta(seconds=1)}
+    mailboxes = Mailboxes(make, client, task_queue, pauses=(0.05, 0.05), **windows)
+    relaying = Relaying({MOMENTS: outbox.deliver, ALERTS: mailboxes.call}, str(engine.url))
+    messages = Messages(make, Chat(), Mailer("", "Baton <baton@baton.test>"), "http://baton.test")
+    async with working(client, Projection(make), relaying, messages, task_queue):
+        yield Relay(engine, make, client, outbox, mailboxes, task_queue, reps)

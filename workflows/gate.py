@@ -94,4 +94,4 @@ def _reason(error: WorkflowUpdateFailedError) -> Exception:
     if not isinstance(cause, ApplicationError) or cause.type != NotPossible.__name__ or not cause.details:
         return error
     refusal = Refusal.model_validate(cause.details[0])
-    return NotPossible(refusal.detail, refusal.missing, refusal.decided)
+    return NotPossible(refusal.detail, refusal.missing, not_before=refusal.not_before, decided=refusal.decided)

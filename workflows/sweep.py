@@ -1,4 +1,4 @@
-"""Now and then, deliver the moments that a crash left behind between commit and signal."""
+"""Now and then, deliver the moments and alerts that a crash left behind between commit and signal."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.contracts import DELIVER_OUTBOX
+    from activities.contracts import SWEEP
 
 SCHEDULE_ID: Final = "outbox-sweep"
 EVERY: Final = timedelta(seconds=30)
@@ -18,8 +18,8 @@ class OutboxSweep:
 
     @workflow.run
     async def run(self) -> int:
-        """Return how many moments had been left behind."""
+        """Return how many had been left behind."""
         swept: int = await workflow.execute_activity(
-            DELIVER_OUTBOX, result_type=int, start_to_close_timeout=timedelta(minutes=5)
+            SWEEP, result_type=int, start_to_close_timeout=timedelta(minutes=5)
         )
         return swept

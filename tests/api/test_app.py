@@ -1,5 +1,6 @@
 """Roles, people, accounts, agreements and the edges of the API."""
 
+import re
 from uuid import uuid4
 
 import httpx2
@@ -32,7 +33,8 @@ async def test_nothing_but_the_public_answers_without_a_token(desk: Desk) -> Non
     for route in routes():
         if route.path in PUBLIC or route.methods == {"OPTIONS"}:
             continue
-        path = route.path.format(lead_id=uuid4(), account_id=uuid4(), version=1, user="x")
+        path = re.sub(r"{\w*version}", "1", route.path)
+        path = re.sub(r"{\w+}", str(uuid4()), path)
         method = next(iter(route.methods or ()))
         answer = await stranger.request(method, path, json={})
         assert answer.status_code == 401, f"{method} {path}: {answer.text}"

@@ -135,7 +135,7 @@ async def test_accept_and_reject_raced_two_hundred_times_have_one_winner_each(
         lost = next(answer.json() for answer in answers if answer.status_code == 409)
         won = (await admin.get(f"{path}/timeline")).json()["items"][0]
         assert won["kind"] in ("accepted", "rejected")
-        assert f"It was {won['kind']} by {won['by']} at {won['at'][:10]}" in lost["detail"]
+        assert f"It was {won['kind']} by {won['by']} at " in lost["detail"]
 
     for _ in range(25):
         await asyncio.gather(*(race() for _ in range(8)))

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle.agreement import Calendar
-from lifecycle.calendar import BusinessHours, NeverOpen, due
+from lifecycle.calendar import BusinessHours, NeverOpen, Span, WorkingTime
 
 BERLIN = ZoneInfo("Europe/Berlin")
+WEEK = dict.fromkeys(("mon", "tue", "wed", "thu", "fri"), ("09:00-17:00",))
 H = timedelta(hours=1)
 MIN = timedelta(minutes=1)
 
@@ -93,10 +94,50 @@ def test_a_calendar_that_never_opens_says_so() -> None:
 
 
 def test_durations_are_read_as_the_agreement_writes_them() -> None:
-    open_ = hours("09:00-17:00")
-    assert due(open_, at(6, 16), "2h") == at(9, 10)
-    assert due(open_, at(6, 16), "2d") == at(10, 16)
-    assert due(None, at(6, 16), "2d") == at(8, 16)
+    open_ = WorkingTime(hours("09:00-17:00"))
+    assert open_.due(at(6, 16), "2h") == at(9, 10)
+    assert open_.due(at(6, 16), "2d") == at(10, 16)
+
+
+def test_round_the_clock_is_every_hour_of_every_day() -> None:
+    always = WorkingTime(BusinessHours.of("always"))
+    assert always.due(at(6, 16), "2d") == at(8, 16)
+    assert always.due(at(6, 16), "50h") == at(8, 18)
+    assert always.between(at(6, 16), at(8, 16)) == 48 * H
+
+
+def test_a_block_may_close_at_midnight() -> None:
+    late = hours("18:00-24:00")
+    assert late.add(at(2, 23), 2 * H) == at(3, 19)
+
+
+def test_an_absence_takes_its_span_out_of_the_open_hours() -> None:
+    away: tuple[Span, ...] = ((at(3, 11), at(4, 10)), (at(5, 8), at(5, 18)))
+    open_ = BusinessHours.of(Calendar.model_validate({"timezone": "Europe/Berlin", "hours": WEEK}), shut=away)
+    assert open_.between(at(3, 9), at(4, 17)) == 9 * H
+    assert open_.add(at(3, 10), 2 * H) == at(4, 11)
+    assert open_.add_days(at(4, 12), 1) == at(6, 12)  # the fifth is no day at all
+    assert open_.add(at(4, 16), 2 * H) == at(6, 10)
+
+
+def test_hours_that_change_leave_the_past_as_it_was_counted() -> None:
+    long, short = hours("09:00-17:00"), hours("09:00-11:00")
+    time_ = WorkingTime(long, ((at(3, 13), short), (at(5, 0), long)))
+    assert time_.between(at(3, 9), at(6, 17)) == 4 * H + 2 * H + 8 * H + 8 * H
+    assert time_.add(at(3, 12), 2 * H) == at(4, 10)
+    assert time_.add(at(3, 12), 4 * H) == at(5, 10)
+    assert time_.add(at(3, 9), H) == at(3, 10)
+    assert time_.add(at(5, 9), H) == at(5, 10)
+    assert time_.due(at(3, 12), "1d") == at(4, 12) and time_.zone == BERLIN
+    assert WorkingTime(long).zone == BERLIN
+
+
+def test_a_house_opens_now_or_at_its_next_hour() -> None:
+    time_ = WorkingTime(hours("09:00-17:00"))
+    assert time_.opening(at(3, 12)) == at(3, 12)
+    assert time_.opening(at(3, 9)) == at(3, 9)
+    assert time_.opening(at(3, 17)) == at(4, 9)
+    assert time_.opening(at(6, 18)) == at(9, 9)
 
 
 def test_no_time_passes_backwards() -> None:
@@ -132,3 +173,33 @@ def test_it_agrees_with_counting_minute_by_minute(
         moment += MIN
     assert open_.add(begin, minutes * MIN) == moment
     assert open_.between(begin, moment) == minutes * MIN
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    changes=st.lists(st.integers(0, 20 * 24 * 60), max_size=3, unique=True).map(sorted),
+    away=st.lists(st.tuples(st.integers(0, 20 * 24 * 60), st.integers(1, 3 * 24 * 60)), max_size=3),
+    start=st.integers(0, 10 * 24 * 60),
+    minutes=st.integers(1, 900),
+)
+def test_changing_hours_and_absences_agree_with_counting_minute_by_minute(
+    changes: list[int], away: list[tuple[int, int]], start: int, minutes: int
+) -> None:
+    zero = datetime(2026, 3, 22, tzinfo=UTC)  # the clock changes a week later
+    shut = tuple((zero + a * MIN, zero + (a + long) * MIN) for a, long in away)
+    zones = ("Europe/Berlin", "America/New_York", "UTC", "Asia/Kolkata")
+    pieces = [
+        BusinessHours.of(Calendar.model_validate({"timezone": zone, "hours": WEEK}), shut=shut)
+        for zone in zones[: len(changes) + 1]
+    ]
+    time_ = WorkingTime(pieces[0], tuple((zero + at_ * MIN, p) for at_, p in zip(changes, pieces[1:], strict=True)))
+    begin = moment = zero + start * MIN
+    passed = 0
+    while passed < minutes:
+        zone = zones[sum(zero + at_ * MIN <= moment for at_ in changes)]
+        wall = moment.astimezone(ZoneInfo(zone))
+        gone = any(a <= moment < b for a, b in shut)
+        passed += wall.weekday() < 5 and 9 <= wall.hour < 17 and not gone
+        moment += MIN
+    assert time_.add(begin, minutes * MIN) == moment
+    assert time_.between(begin, moment) == minutes * MIN

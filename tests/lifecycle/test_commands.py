@@ -47,7 +47,8 @@ def test_giving_up_too_early_is_refused_with_what_is_missing() -> None:
     lead = a_lead(Stage.SAL, clocks=(a_clock(ClockKind.UNABLE_TO_REACH, T0 + 5 * D),))
     with pytest.raises(NotPossible) as refused:
         Reject(by="u", reason=Reason.UNABLE_TO_REACH).event(lead, T0)
-    assert len(refused.value.refusal.missing) == 3
+    assert refused.value.refusal.missing == ("3 more attempts", "by 2 channels")
+    assert refused.value.refusal.not_before == T0 + 5 * D
 
 
 def test_giving_up_is_allowed_once_the_rule_is_met() -> None:
@@ -55,6 +56,13 @@ def test_giving_up_is_allowed_once_the_rule_is_met() -> None:
     attempts = tuple(call.fact(a_lead(Stage.SAL), T0).attempt for call in calls)
     lead = a_lead(Stage.SAL, attempts=attempts)
     assert Reject(by="u", reason=Reason.UNABLE_TO_REACH).event(lead, T0) is Event.REJECTED
+
+
+def test_a_lead_that_was_reached_is_not_given_up_as_unreachable() -> None:
+    spoke = LogAttempt(by="u", channel=Channel.CALL, outcome=Outcome.CONNECTED).fact(a_lead(Stage.SAL), T0).attempt
+    lead = a_lead(Stage.SAL, attempts=(spoke,))
+    with pytest.raises(NotPossible, match="was reached"):
+        Reject(by="u", reason=Reason.UNABLE_TO_REACH).event(lead, T0)
 
 
 def test_a_rejection_without_terms_goes_to_nurture() -> None:
@@ -73,7 +81,7 @@ def test_an_attempt_lies_between_acceptance_and_now() -> None:
     assert call.event(lead, T0 + 2 * H) is Event.ATTEMPTED
     with pytest.raises(NotPossible, match="future"):
         call.event(lead, T0)
-    with pytest.raises(NotPossible, match="accepted only at"):
+    with pytest.raises(NotPossible, match="before the lead was accepted"):
         call.model_copy(update={"at": T0 - H}).event(lead, T0)
     attempt = call.fact(lead, T0 + timedelta(hours=2)).attempt
     assert attempt is not None and attempt.at == T0 + H

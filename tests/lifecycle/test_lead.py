@@ -15,7 +15,7 @@ from lifecycle.lead import (
     clocks_to_start,
 )
 from lifecycle.reasons import Channel, Outcome, Reason
-from lifecycle.stages import ClockKind, Event, Stage
+from lifecycle.stages import ClockKind, Effect, Event, Stage
 from tests.lifecycle.factories import T0, TERMS, D, H, a_clock, a_lead, a_moment
 
 
@@ -118,15 +118,73 @@ def test_nobody_reached_recycles_by_itself_once_the_rule_is_met() -> None:
 def test_what_the_unable_to_reach_rule_still_asks_for_is_said_in_words() -> None:
     clock = a_clock(ClockKind.UNABLE_TO_REACH, T0 + 5 * D)
     lead = a_lead(Stage.SAL, clocks=(clock,), attempts=tried(Channel.CALL))
-    assert lead.missing_attempts(T0) == (
-        "2 more attempts",
-        "attempts by 1 other channel than call",
-        "not before 2026-03-07 14:00 UTC",
-    )
-    assert a_lead(Stage.SAL).missing_attempts(T0) == ("3 more attempts", "attempts by 2 channels")
-    assert a_lead(Stage.SAL, terms=None).missing_attempts(T0) == ("a signed agreement",)
+    assert lead.missing_attempts() == ("2 more attempts", "one by another channel than call")
+    assert lead.reach_from(T0) == T0 + 5 * D
+    assert a_lead(Stage.SAL).missing_attempts() == ("3 more attempts", "by 2 channels")
+    assert a_lead(Stage.SAL, terms=None).missing_attempts() == ("a signed agreement",)
+    often = a_lead(Stage.SAL, attempts=tried(Channel.CALL, Channel.CALL, Channel.CALL))
+    assert often.missing_attempts() == ("1 more attempt", "one by another channel than call")
+    wide = a_lead(Stage.SAL, terms=TERMS.model_copy(update={"channels": 3}), attempts=tried(Channel.CALL))
+    assert wide.missing_attempts() == ("2 more attempts", "two by 2 other channels than call")
+    few = a_lead(Stage.SAL, attempts=tried(Channel.CALL, Channel.EMAIL))
+    assert few.missing_attempts() == ("1 more attempt",)
+    one = a_lead(Stage.SAL, terms=TERMS.model_copy(update={"channels": 1}))
+    assert one.missing_attempts() == ("3 more attempts", "by 1 channel")
     done = a_lead(Stage.SAL, clocks=(clock,), attempts=tried(Channel.CALL, Channel.CALL, Channel.EMAIL))
-    assert done.missing_attempts(T0 + 5 * D) == ()
+    assert done.missing_attempts() == () and done.reach_from(T0 + 5 * D) is None
+
+
+def test_a_wrong_number_shows_until_somebody_is_reached() -> None:
+    wrong = tried(Channel.CALL, outcome=Outcome.BAD_CONTACT)
+    assert a_lead(Stage.SAL, attempts=wrong).has_bad_contact
+    assert not a_lead(Stage.SAL, attempts=wrong + tried(Channel.CALL, outcome=Outcome.CONNECTED)).has_bad_contact
+    assert not a_lead(Stage.SAL, attempts=tried(Channel.CALL)).has_bad_contact
+
+
+def test_a_connected_attempt_ends_the_clock_for_giving_up() -> None:
+    clocks = (a_clock(ClockKind.UNABLE_TO_REACH, T0 + 5 * D), a_clock(ClockKind.QUALIFICATION, T0 + 10 * D))
+    spoke = Fact(attempt=tried(Channel.CALL, outcome=Outcome.CONNECTED)[0])
+    lead, _ = advance(a_lead(Stage.SAL, clocks=clocks), Event.ATTEMPTED, T0 + H, spoke)
+    assert [clock.kind for clock in lead.clocks] == [ClockKind.QUALIFICATION]
+
+
+def test_a_reminder_comes_before_the_deadline_and_once() -> None:
+    clock = a_clock(ClockKind.ACCEPTANCE).model_copy(update={"reminders": (T0 + 2 * H, T0 + 3 * H)})
+    lead = a_lead(Stage.MQL, clocks=(clock,))
+    first = lead.deadline()
+    assert first is not None
+    assert (first.at, first.event, first.fact.clock) == (T0 + 2 * H, Event.DUE_SOON, ClockKind.ACCEPTANCE)
+    lead, move = advance(lead, first.event, first.at, first.fact)
+    second = lead.deadline()
+    assert second is not None and second.at == T0 + 3 * H and move.effect is Effect.REMIND
+    lead, _ = advance(lead, second.event, second.at, second.fact)
+    last = lead.deadline()
+    assert last is not None and last.event is Event.ACCEPTANCE_OVERDUE
+    late, _ = advance(lead, last.event, last.at)
+    assert late.deadline() is None
+
+
+def test_a_breach_that_was_escalated_rings_again_at_its_next_rung() -> None:
+    clock = a_clock(ClockKind.ACCEPTANCE).model_copy(update={"breached_at": T0 + 4 * H, "rung_at": T0 + 8 * H})
+    again = a_lead(Stage.MQL, clocks=(clock,)).deadline()
+    assert again is not None and (again.at, again.event) == (T0 + 8 * H, Event.ACCEPTANCE_OVERDUE)
+    later, _ = advance(a_lead(Stage.MQL, clocks=(clock,)), again.event, again.at)
+    assert later.clocks[0].breached_at == T0 + 4 * H  # the first breach is the one that counts
+
+
+def test_a_lead_that_nobody_has_looks_for_somebody_at_its_time() -> None:
+    waits = a_lead(Stage.MQL, owner=None).with_plan(Plan(queued=True, route_at=T0 + D))
+    looks = waits.deadline()
+    assert looks is not None and (looks.at, looks.event) == (T0 + D, Event.UNATTENDED)
+    found = waits.with_plan(Plan(owner="rep-2"))
+    assert (found.owner, found.route_at, found.deadline()) == ("rep-2", None, None)
+
+
+def test_a_lead_taken_from_its_owner_remembers_them() -> None:
+    lead = a_lead(Stage.MQL).with_plan(Plan(queued=True, let_lie=("rep-1",)))
+    assert (lead.owner, lead.last_owner, lead.let_lie) == (None, "rep-1", ("rep-1",))
+    back, _ = advance(lead, Event.REJECTED, T0, Fact(reason=Reason.NO_BANT))
+    assert (back.last_owner, back.let_lie) == ("rep-1", ())
 
 
 def test_a_lead_wakes_on_its_date() -> None:
@@ -180,9 +238,10 @@ def test_who_is_too_late_is_told_who_was_faster() -> None:
     assert decided is not None and (decided.event, decided.by, decided.at) == (Event.ACCEPTED, "rep-1", T0)
 
 
-def test_assigning_changes_the_owner_and_no_clock() -> None:
+def test_assigning_gives_the_lead_to_whom_the_plan_says() -> None:
     lead = a_lead(Stage.MQL, clocks=(a_clock(ClockKind.ACCEPTANCE),))
-    given, _ = advance(lead, Event.ASSIGNED, T0, Fact(by="boss", owner="rep-2"))
+    moved, _ = advance(lead, Event.ASSIGNED, T0, Fact(by="boss", owner="rep-2"))
+    given = moved.with_plan(Plan(owner="rep-2"))
     assert (given.owner, given.last_owner, given.clocks) == ("rep-2", "rep-1", lead.clocks)
 
 
