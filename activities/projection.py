@@ -86,7 +86,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         project(row, stands, move.at)
     told = await alerting.alert(session, row, lead, stands, move, plan)
     note = await briefing.write(session, row, stands, move) if move.event is Event.QUALIFIED else None
-    await _tell(session, row.id, move, plan, said, lead.version, choice, told, note)
+    await _tell(session, row.id, stands, move, plan, said, choice, told, note)
     if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED:  # points are spent, or BANT brings some
         await session.flush()
         await assess(session, [row], move.at)
@@ -148,10 +148,10 @@ def project(row: Lead, lead: LeadState, at: datetime) -> None:
 async def _tell(
     session: AsyncSession,
     lead_id: UUID,
+    lead: LeadState,
     move: Move,
     plan: Plan,
     said: dict[str, Any],
-    version: int,
     choice: Choice | None,
     alerted: Sequence[UUID],
     note: Note | None,
@@ -167,6 +167,8 @@ async def _tell(
         "from": move.source,
         "to": move.target,
         **fact,
+        "reason": lead.reason if move.effect is Effect.RECYCLE else move.fact.reason,
+        "track": lead.track if move.source is not move.target else move.fact.track,
         "assigned": choice.why if choice else None,
         "owner": names.get(UUID(choice.owner)) if choice and choice.owner else None,
         "queued": plan.queued,
@@ -184,7 +186,7 @@ async def _tell(
         "data": {key: value for key, value in told.items() if value} | {"move": said},
         "plan": plan.model_dump(mode="json", exclude_none=True),
     }
-    entry = TimelineEntry(lead_id=lead_id, version=version, **values)
+    entry = TimelineEntry(lead_id=lead_id, version=lead.version, **values)
     await session.exec(
         insert(TimelineEntry)
         .values(entry.model_dump())

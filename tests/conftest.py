@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 import pytest_asyncio
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -41,6 +42,20 @@ def database_url(postgres: EmbeddedPostgres) -> str:
     """The URL of the run's database, with every table in it."""
     migrate.upgrade(postgres.url)
     return postgres.url
+
+
+@pytest.fixture(scope="session")
+def own_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
+    """Make a database of that name on the run's PostgreSQL, with every table in it; returns its URL."""
+
+    def make(name: str) -> str:
+        with psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        url = postgres.url.replace("/baton?", f"/{name}?")
+        migrate.upgrade(url)
+        return url
+
+    return make
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

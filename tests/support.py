@@ -30,7 +30,7 @@ from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import AgreementVersion, Lead, OutboxMoment, TimelineEntry, User
 from worker import working
-from workflows.gate import decide
+from workflows.gate import decide, standing
 from workflows.names import workflow_id
 
 ROOT = Path(__file__).parents[1]
@@ -114,8 +114,8 @@ class Relay:
         raise AssertionError(f"never came: {lead!r}")
 
     async def standing(self, lead_id: UUID) -> LeadState:
-        handle = self.client.get_workflow_handle(workflow_id(lead_id))
-        state: LeadState = await handle.query("standing", result_type=LeadState)
+        state = await standing(self.client, lead_id)
+        assert state is not None
         return state
 
     async def projection(self, lead_id: UUID) -> Lead:

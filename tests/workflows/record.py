@@ -1,4 +1,4 @@
-"""Records histories for the replay tests: `make histories`. Those of a release are never recorded over, only added to.
+"""Records histories and the golden story: `make histories`. What is there already is never recorded over.
 
 Not collected by itself: its name does not begin with `test_`.
 """
@@ -13,6 +13,9 @@ from lifecycle.commands import Accept, Assign, Close, LogAttempt, Qualify, Rejec
 from lifecycle.lead import Moment
 from lifecycle.reasons import Channel, Outcome, Reason, Verdict
 from tests.support import Relay
+from tests.workflows.conftest import Months
+from tests.workflows.journey import eight_months
+from tests.workflows.test_eight_months import GOLDEN
 from tests.workflows.test_lead import a_sal, an_mql, history, ready
 from workflows.names import workflow_id
 
@@ -81,3 +84,10 @@ async def test_record_a_run_that_continues_as_new(relay: Relay) -> None:
     first = await relay.client.get_workflow_handle(workflow_id(lead_id), run_id=run).fetch_history()
     keep("continued-as-new", first)
     keep("after-continue-as-new", await history(relay, lead_id))
+
+
+async def test_record_eight_months(months: Months) -> None:
+    lead_id, story = await eight_months(months)
+    if not GOLDEN.exists():
+        GOLDEN.write_text(story)
+    keep("eight-months", await history(months.relay, lead_id))
