@@ -39,9 +39,8 @@ class Messages:
         self._make, self._chat, self._mailer, self._url = make, chat, mailer, url
 
     @activity.defn(name=OPENS)
-    async def opens(self, mailbox: str) -> datetime:
+    async def opens(self, mailbox: str, now: datetime) -> datetime:
         """Return when the mailbox may speak: now, or for a key account when its owner's hours begin."""
-        now = datetime.now(UTC)
         async with self._make() as session:
             owner = await _account_owner(session, mailbox)
             active = await agreements.active(session)

@@ -75,7 +75,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
     if entry := known.first():
         if entry.data.get("move") == said and entry.plan is not None:
             return Plan.model_validate(entry.plan)
-        await spells.forget(session, row.id, lead.version)
+        await spells.forget(session, row.id, lead.version, entry.at)
     version = await _version(session, row, move)
     if version is None:
         plan, choice = Plan(account=_text(row.account_id)), None

@@ -22,7 +22,7 @@ from models.users import ensure_admin
 from serve.addresses import database_url, temporal_address
 from settings import Settings
 
-from . import accounts, agreements, alerts, health, holidays, idempotency, leads, problems, segment, users
+from . import accounts, agreements, alerts, health, holidays, idempotency, leads, problems, reports, segment, users
 from .auth import PUBLIC
 from .house import House
 
@@ -30,7 +30,9 @@ _PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
 """Bytes; counted while they are read, whatever the request says of its length."""
 log = structlog.get_logger(__name__)
-ROUTERS: Final = tuple(part.router for part in (leads, accounts, agreements, users, holidays, alerts, segment, health))
+ROUTERS: Final = tuple(
+    part.router for part in (leads, accounts, agreements, users, holidays, alerts, reports, segment, health)
+)
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
     " form-action 'self'; frame-ancestors 'none'",

@@ -1,6 +1,7 @@
 """The ledger of business time: each clock of each lead, for as long as one owner had it. Reports read it."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.calendar import WorkingTime
 from lifecycle.lead import Clock, LeadState, Move
 from lifecycle.planning import overdue_kind
-from lifecycle.stages import WITH_SALES, Effect, Event
+from lifecycle.stages import CLOCKS, Effect, Event
 
 from .tables import Assignment, ClockSpell, EffectEntry
 
@@ -29,7 +30,7 @@ async def keep(session: AsyncSession, lead: LeadState, move: Move, times: Mappin
     running = {_key(clock, lead.owner): clock for clock in lead.clocks}
     for spell in open_:
         if spell.kind == SPEED_TO_LEAD:
-            if move.event is Event.ATTEMPTED or move.target not in WITH_SALES:
+            if move.event is Event.ATTEMPTED or move.target not in CLOCKS:
                 _end(spell, lead, move, times[None])
         elif clock := running.pop((spell.kind, spell.owner_id, spell.opened_at), None):
             spell.due_at, spell.breached_at = clock.due_at, clock.breached_at
@@ -47,9 +48,11 @@ async def keep(session: AsyncSession, lead: LeadState, move: Move, times: Mappin
         )  # fmt: skip
 
 
-async def forget(session: AsyncSession, lead_id: UUID, version: int) -> None:
-    """Undo what was written of a move that never reached the workflow's history; another takes its version."""
+async def forget(session: AsyncSession, lead_id: UUID, version: int, at: datetime) -> None:
+    """Undo what was written of a move at `at` that never reached the workflow's history; another takes its version."""
     spells = col(ClockSpell.lead_id) == lead_id
+    late = sa.update(ClockSpell).where(spells, col(ClockSpell.breached_at) >= at)
+    await session.exec(late.values(breached_at=None))
     await session.exec(sa.delete(ClockSpell).where(spells, col(ClockSpell.opened_version) >= version))
     again = {"ended_version": None, "ended_at": None, "ended_by": None, "used": None}
     await session.exec(sa.update(ClockSpell).where(spells, col(ClockSpell.ended_version) >= version).values(again))

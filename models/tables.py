@@ -69,7 +69,7 @@ class WorkingHours(SQLModel, table=True):
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     user_id: UUID = Field(foreign_key="users.id")
     since: datetime = Field(sa_type=_Time)
-    calendar: Any = Field(default=None, sa_type=JSONB(none_as_null=True))
+    calendar: Any = Field(default=None, nullable=True, sa_type=JSONB(none_as_null=True))
 
 
 class Absence(SQLModel, table=True):
@@ -281,6 +281,7 @@ class TimelineEntry(SQLModel, table=True):
     __table_args__ = (
         sa.Index("timeline_moves", "lead_id", "version", unique=True, postgresql_where=sa.text("version IS NOT NULL")),
         sa.Index("timeline_of_lead", "lead_id", "at"),
+        sa.Index("timeline_moves_by_time", "at", postgresql_where=sa.text("version IS NOT NULL")),
     )
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)

@@ -8,16 +8,19 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
+from aiosmtpd.controller import Controller
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from models.session import make_engine, sessions
 from serve import migrate
 from serve.embedded import SEARCH_ATTRIBUTES, EmbeddedPostgres
+from tests.outside import Mailbox
 from tests.support import Relay, running
 
 
@@ -95,6 +98,26 @@ def free_ports() -> Callable[[int], list[int]]:
             return [each.getsockname()[1] for each in sockets]
 
     return find
+
+
+@pytest.fixture
+def open_door(free_ports: Callable[[int], list[int]]) -> Iterator[Callable[..., str]]:
+    """Open a mail server and return its URL."""
+    with ExitStack() as doors:
+
+        def door(mailbox: Mailbox, **options: Any) -> str:
+            controller = Controller(mailbox, "127.0.0.1", free_ports(1)[0], server_hostname="acme.test", **options)
+            controller.start()
+            doors.callback(controller.stop)
+            return f"smtp://127.0.0.1:{controller.port}"
+
+        yield door
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is called is on this machine, whatever proxy the environment names."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.hookimpl(trylast=True)

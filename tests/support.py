@@ -172,15 +172,20 @@ async def a_user(make: Sessions, role: str, name: str | None = None) -> User:
 
 
 @asynccontextmanager
-async def running(engine: AsyncEngine, make: Sessions, client: Client) -> AsyncIterator[Relay]:
-    """Run a worker on a task queue of its own, with the example agreement signed and two reps."""
+async def running(
+    engine: AsyncEngine, make: Sessions, client: Client, *, smtp_url: str = "", **mailboxes: Any
+) -> AsyncIterator[Relay]:
+    """Run a worker on a task queue of its own, with the example agreement signed and two reps.
+
+    Nobody calls the mailboxes by itself: a test that looks at alerts does.
+    """
     await sign_the_example(make)
     reps = [str((await a_user(make, "rep")).id) for _ in range(2)]
     task_queue = f"leads-{uuid4().hex[:8]}"
     outbox = Outbox(make, client, task_queue)
-    windows = {"account_window": timedelta(seconds=2), "person_window": timedelta(seconds=1)}
-    mailboxes = Mailboxes(make, client, task_queue, pauses=(0.05, 0.05), **windows)
-    relaying = Relaying({MOMENTS: outbox.deliver, ALERTS: mailboxes.call}, str(engine.url))
-    messages = Messages(make, Chat(), Mailer("", "Baton <baton@baton.test>"), "http://baton.test")
+    boxes = Mailboxes(make, client, task_queue, **mailboxes)
+    relaying = Relaying({MOMENTS: outbox.deliver, ALERTS: boxes.call}, str(engine.url))
+    chat, mailer = Chat(timedelta(seconds=1)), Mailer(smtp_url, "Baton <baton@baton.test>")
+    messages = Messages(make, chat, mailer, "http://baton.test")
     async with working(client, Projection(make), relaying, messages, task_queue):
-        yield Relay(engine, make, client, outbox, mailboxes, task_queue, reps)
+        yield Relay(engine, make, client, outbox, boxes, task_queue, reps)

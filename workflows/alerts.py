@@ -38,13 +38,17 @@ class Gathering:
     async def gather(self, mailbox: Mailbox) -> None:
         """Send what waits, window by window, until nothing is new."""
         while self._called:
-            opens = await workflow.execute_activity(
-                OPENS, mailbox.id, result_type=datetime, start_to_close_timeout=_AT_MOST, retry_policy=_AGAIN
+            opens: datetime = await workflow.execute_activity(
+                OPENS,
+                args=[mailbox.id, workflow.now()],
+                result_type=datetime,
+                start_to_close_timeout=_AT_MOST,
+                retry_policy=_AGAIN,
             )
             if opens > workflow.now():
                 await workflow.sleep(opens - workflow.now(), summary="until the owner's hours")
             self._called = False
-            deliveries = await workflow.execute_activity(
+            deliveries: list[str] = await workflow.execute_activity(
                 COMPOSE, mailbox.id, result_type=list[str], start_to_close_timeout=_AT_MOST, retry_policy=_AGAIN
             )
             for delivery in deliveries:

@@ -111,6 +111,7 @@ def upgrade() -> None:
     op.create_index('alerts_to_call', 'effects', ['at'], unique=False, postgresql_where=sa.text('mailbox IS NOT NULL AND called_at IS NULL'))
     op.create_index('alerts_to_tell', 'effects', ['mailbox', 'at'], unique=False, postgresql_where=sa.text('message_id IS NULL'))
     op.create_foreign_key('effects_message_id_fkey', 'effects', 'messages', ['message_id'], ['id'])
+    op.create_index('timeline_moves_by_time', 'timeline', ['at'], unique=False, postgresql_where=sa.text('version IS NOT NULL'))
     op.add_column('users', sa.Column('weight', sa.Integer(), nullable=False, server_default='1'))
     op.add_column('users', sa.Column('credit', sa.Integer(), nullable=False, server_default='0'))
     op.add_column('users', sa.Column('territories', postgresql.JSONB(astext_type=sa.Text()), nullable=False, server_default='[]'))
@@ -136,6 +137,7 @@ def downgrade() -> None:
     op.alter_column('users', 'capacity',
                existing_type=sa.INTEGER(),
                nullable=False)
+    op.drop_index('timeline_moves_by_time', table_name='timeline', postgresql_where=sa.text('version IS NOT NULL'))
     op.drop_column('users', 'team_alert_urls')
     op.drop_column('users', 'alert_urls')
     op.drop_column('users', 'timezone')

@@ -2,23 +2,16 @@
 
 import asyncio
 import contextvars
-import json
 import logging
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from email import message_from_bytes
-from email.message import EmailMessage
-from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import aiosmtplib
 import pytest
 import requests
 import structlog
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
 from activities.channels import (
@@ -34,89 +27,14 @@ from activities.channels import (
     masked,
     problem_of,
 )
+from tests.outside import Deed, Mailbox, Service, a_service, answers, drips, hangs, hangs_up
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
 SHORT = timedelta(seconds=0.5)
 LONG = timedelta(seconds=20)
-Deed = Callable[["_Request"], None]
 
 
 # --- chat services and webhooks ---------------------------------------------------------------------------------
-
-
-class Service(ThreadingHTTPServer):
-    """A web service that does its deeds in order, the last one again and again, and counts what arrived."""
-
-    daemon_threads = False  # closing waits for every request, so that none outlives its test
-
-    def __init__(self, *deeds: Deed) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
-        self.deeds, self.arrived, self.released = list(deeds), list[Any](), threading.Event()
-
-    def url(self, scheme: str = "json", rest: str = "path") -> str:
-        return f"{scheme}://127.0.0.1:{self.server_port}/{rest}"
-
-
-class _Request(BaseHTTPRequestHandler):
-    server: Service
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.arrived.append(json.loads(body))
-        deeds = self.server.deeds
-        with suppress(OSError):  # the other side may be gone
-            (deeds.pop(0) if len(deeds) > 1 else deeds[0])(self)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Say nothing."""
-
-
-def answers(status: int, **headers: str) -> Deed:
-    def deed(request: _Request) -> None:
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name.replace("_", "-"), value)
-        request.send_header("Content-Length", "0")
-        request.end_headers()
-
-    return deed
-
-
-def hangs(request: _Request) -> None:
-    request.server.released.wait(30)
-
-
-def hangs_up(request: _Request) -> None:
-    request.close_connection = True
-
-
-def drips(request: _Request) -> None:
-    """Answer without an end, fast enough for every read time-out."""
-    request.send_response(200)
-    request.send_header("Content-Length", "1000000")
-    request.end_headers()
-    while not request.server.released.wait(0.02):
-        request.wfile.write(b".")
-    request.close_connection = True
-
-
-@contextmanager
-def a_service(*deeds: Deed) -> Iterator[Service]:
-    service = Service(*deeds)
-    thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield service
-    finally:
-        service.released.set()
-        service.shutdown()
-        service.server_close()
-        thread.join()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests call is on this machine, whatever proxy the environment names."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 async def chatted(service: Service, patience: timedelta = LONG, url: str = "") -> Outcome:
@@ -380,54 +298,10 @@ def test_a_service_that_apprise_knows_is_no_problem(url: str) -> None:
 FROM = "Bäton <baton@acme.com>"
 
 
-class Mailbox:
-    """A mail server's answers, and the mail that it got."""
-
-    def __init__(self, at_rcpt: str = "250 OK", at_data: str | None = "250 kept as 7") -> None:
-        self.at_rcpt, self.at_data = at_rcpt, at_data
-        self.envelopes, self.users = list[Envelope](), list[Any]()
-
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
-        self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        envelope.rcpt_tos.append(address)
-        return self.at_rcpt
-
-    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
-        self, server: Any, session: Session, envelope: Envelope
-    ) -> str:
-        self.envelopes.append(envelope)
-        self.users.append(session.auth_data)
-        if self.at_data is None:
-            await asyncio.Event().wait()
-        return self.at_data or ""
-
-    def mail(self) -> EmailMessage:
-        (envelope,) = self.envelopes
-        assert isinstance(envelope.content, bytes)
-        mail = message_from_bytes(envelope.content, policy=default)
-        assert isinstance(mail, EmailMessage)
-        return mail
-
-
 def knows_baton(server: Any, session: Session, envelope: Envelope, mechanism: str, login: LoginPassword) -> AuthResult:
     """The mail server's list of users."""
     known = (login.login, login.password) == (b"baton@acme", b"p@ss/w#rd")
     return AuthResult(success=known, handled=False, auth_data=login.login)
-
-
-@pytest.fixture
-def open_door(free_ports: Callable[[int], list[int]]) -> Iterator[Callable[..., str]]:
-    """Open a mail server and return its URL."""
-    with ExitStack() as doors:
-
-        def door(mailbox: Mailbox, **options: Any) -> str:
-            controller = Controller(mailbox, "127.0.0.1", free_ports(1)[0], server_hostname="acme.test", **options)
-            controller.start()
-            doors.callback(controller.stop)
-            return f"smtp://127.0.0.1:{controller.port}"
-
-        yield door
 
 
 @asynccontextmanager
