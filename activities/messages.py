@@ -192,10 +192,14 @@ async def _fall_back(session: AsyncSession, delivery_id: UUID) -> str:
     return str(mail.id) if mail.state in UNDER_WAY else ""
 
 
-async def again(session: AsyncSession, delivery_id: UUID) -> bool:
-    """Let a delivery that came to nothing be tried once more, by hand; False when there is none or it is under way."""
+async def again(session: AsyncSession, delivery_id: UUID) -> str | None:
+    """Let a delivery that came to nothing be tried once more; returns the id of the workflow that is to do it.
+
+    None when there is no such delivery, or it is under way, or it arrived.
+    """
     failed = sa.update(Delivery).where(
         col(Delivery.id) == delivery_id, col(Delivery.state).in_(["failed", "unknown", "fell_back"])
     )
-    done = await session.exec(failed.values(state="waiting", updated_at=datetime.now(UTC)))
-    return bool(done.rowcount)
+    waiting = failed.values(state="waiting", updated_at=datetime.now(UTC)).returning(col(Delivery.tries))
+    tries = (await session.exec(waiting)).scalar_one_or_none()
+    return None if tries is None else f"delivery-{delivery_id}-{tries}"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDConflictPolicy
 
 from activities.contracts import Dispatch
 from activities.mailboxes import PAUSES
@@ -49,14 +49,14 @@ async def retry(
 ) -> dict[str, str]:
     """Send a delivery once more that came to nothing (failed, unknown, fell back)."""
     home = house(request)
-    if not await in_transaction(home.make, lambda session: again(session, delivery_id)):
+    workflow_id = await in_transaction(home.make, lambda session: again(session, delivery_id))
+    if workflow_id is None:
         raise Refused(409, "There is no such delivery that came to nothing.")
     await home.client.start_workflow(
         "DeliveryWorkflow",
         Dispatch(id=str(delivery_id), pauses=PAUSES),
-        id=f"delivery-{delivery_id}",
+        id=workflow_id,
         task_queue=TASK_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
     )
     return {"id": str(delivery_id), "state": "waiting"}

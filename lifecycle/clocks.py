@@ -30,7 +30,7 @@ def recomputed(clock: Clock, agreement: Agreement, time: WorkingTime, at: dateti
     if clock.within is None or clock.breached_at:
         return clock
     moved = clock.model_copy(update={"due_at": time.due(clock.counted_from, clock.within)})
-    return _with_reminders(moved, agreement, time, at)
+    return _with_reminders(moved, agreement, time, at, most=len(clock.reminders))
 
 
 def handed_over(
@@ -38,20 +38,21 @@ def handed_over(
 ) -> Clock:
     """Return the clock for the next owner: what the one before used is booked, what is left is theirs.
 
-    `before` is that owner (None: the queue) and their business time. A clock that ran out starts anew: it has no
-    time left, and whoever gets the lead needs some.
+    `before` is that owner (None: the queue) and their business time. A clock whose breach was noted starts anew: it
+    has no time left, and whoever gets the lead needs some. Whole seconds change hands, so that nothing is lost to
+    rounding; a change of the calendar that the clock has not heard of yet counts first.
     """
-    if clock.breached_at or clock.within is None:
+    if clock.breached_at:
         return started(clock.kind, agreement, after, at).model_copy(update={"rung": clock.rung})
     owner, time = before
-    used = time.between(clock.counted_from, at)
-    left = max(time.between(at, clock.due_at), timedelta(0))
-    book = clock.spent | {owner or NOBODY: clock.spent.get(owner or NOBODY, 0) + _seconds(used)}
-    within = f"{_seconds(left)}s" if _seconds(left) else None
-    moved = clock.model_copy(
-        update={"since": at, "within": within, "spent": book, "due_at": after.add(at, left) if left else at}
-    )
-    return _with_reminders(moved, agreement, after, at)
+    due = recomputed(clock, agreement, time, at).due_at
+    used = _seconds(time.between(clock.counted_from, at))
+    left = max(_seconds(time.between(clock.counted_from, due)) - used, 0)
+    book = clock.spent | {owner or NOBODY: clock.spent.get(owner or NOBODY, 0) + used}
+    due_at = after.add(at, timedelta(seconds=left)) if left else min(due, at)
+    within = f"{left}s" if left else None
+    moved = clock.model_copy(update={"since": at, "within": within, "spent": book, "due_at": due_at})
+    return _with_reminders(moved, agreement, after, at, most=len(clock.reminders))
 
 
 def escalated(clock: Clock, rung: int, agreement: Agreement, time: WorkingTime, at: datetime) -> Clock:
@@ -81,8 +82,13 @@ def rungs_from(clock: Clock, agreement: Agreement) -> Iterator[tuple[int, Rung]]
     yield max(clock.rung, len(rungs)), "manager"
 
 
-def _with_reminders(clock: Clock, agreement: Agreement, time: WorkingTime, at: datetime) -> Clock:
-    """Lay the reminders that are still to come: shares of the whole time, what earlier owners used included."""
+def _with_reminders(
+    clock: Clock, agreement: Agreement, time: WorkingTime, at: datetime, *, most: int | None = None
+) -> Clock:
+    """Lay the reminders that are still to come: shares of the whole time, what earlier owners used included.
+
+    `most` is how many have not rung yet: a calendar that makes the whole time longer lays none of the others again.
+    """
     sla = _sla(clock.kind, agreement)
     if sla is None or not sla.remind_at:
         return clock
@@ -90,7 +96,9 @@ def _with_reminders(clock: Clock, agreement: Agreement, time: WorkingTime, at: d
     whole = spent + time.between(clock.counted_from, clock.due_at)
     shares = (whole * int(share.rstrip("%")) / 100 - spent for share in sla.remind_at)
     laid = sorted(time.add(clock.counted_from, share) for share in shares if share > timedelta(0))
-    return clock.model_copy(update={"reminders": tuple(one for one in laid if at < one < clock.due_at)})
+    to_come = tuple(one for one in laid if at < one < clock.due_at)
+    rung = 0 if most is None else max(len(to_come) - most, 0)
+    return clock.model_copy(update={"reminders": to_come[rung:]})
 
 
 def _within(kind: ClockKind, agreement: Agreement) -> str | None:

@@ -50,8 +50,7 @@ def plan(lead: LeadState, move: Move, world: World, handover: Handover = STAYS) 
     agreement, version = world.agreement, world.version
     owner = handover.owner or (None if handover.queued else lead.owner)
     from_sales = move.source in WITH_SALES and move.target is Stage.NURTURE
-    reassigned = handover.rung is not None and handover.rung[1] == "reassign"
-    gave_up = lead.owner if reassigned and lead.owner else None
+    gave_up = lead.owner if handover.rung and owner != lead.owner else None
     return Plan(
         owner=handover.owner,
         queued=handover.queued,
@@ -75,10 +74,9 @@ def _clocks(
         return tuple(started(kind, agreement, time, at) for kind in entered)
     before = lead.owner
     if handover.rung:
-        late, (rung, what) = overdue_kind(move.event), handover.rung
-        fresh = what in ("reassign", "queue")
+        late, (rung, _) = overdue_kind(move.event), handover.rung
         return tuple(
-            _climbed(clock, rung, agreement, time, at, fresh=fresh)
+            _climbed(clock, rung, agreement, time, at, fresh=before != owner)
             if clock.kind is late
             else _passed_on(clock, world, before, owner, at)
             for clock in lead.clocks

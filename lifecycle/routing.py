@@ -83,7 +83,8 @@ def _turn(candidates: Sequence[Candidate], outside: Mapping[str, str], let_lie: 
     refused = {one.id: outside.get(one.id) or _refusal(one, let_lie) for one in candidates}
     free = [one for one in candidates if refused[one.id] is None]
     if not free:
-        waits = [one.free_again for one in candidates if one.free_again and one.id not in (*outside, *let_lie)]
+        waiting = (one for one in candidates if one.weight > 0 and one.id not in (*outside, *let_lie))
+        waits = [one.free_again for one in waiting if one.free_again]
         considered = tuple(Considered(user=one.name, why=refused[one.id] or "") for one in candidates)
         return Choice(None, "nobody is free", considered, free_at=min(waits, default=None))
     whole = sum(one.weight for one in free)
@@ -108,7 +109,7 @@ def _refusal(one: Candidate, let_lie: frozenset[str]) -> str | None:
     if one.weight <= 0:
         return "takes no part in the round robin (weight 0)"
     if one.absent:
-        return f"is absent until {one.free_again:%Y-%m-%d %H:%M} UTC"
+        return f"is absent until {one.free_again:%Y-%m-%d %H:%M} UTC" if one.free_again else "is absent"
     if one.capacity is not None and one.taken >= one.capacity:
         return f"is full: {one.taken} of {one.capacity} leads in {MONTH.days} days"
     return None

@@ -23,7 +23,8 @@ class Service(ThreadingHTTPServer):
 
     def __init__(self, *deeds: Deed) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
-        self.deeds, self.arrived, self.released = list(deeds), list[Any](), threading.Event()
+        self.deeds, self.arrived = list(deeds), list[Any]()
+        self.got_one, self.released = threading.Event(), threading.Event()
 
     def url(self, scheme: str = "json", rest: str = "path") -> str:
         return f"{scheme}://127.0.0.1:{self.server_port}/{rest}"
@@ -35,6 +36,7 @@ class _Request(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.arrived.append(json.loads(body))
+        self.server.got_one.set()
         deeds = self.server.deeds
         with suppress(OSError):  # the other side may be gone
             (deeds.pop(0) if len(deeds) > 1 else deeds[0])(self)
@@ -108,9 +110,18 @@ class Mailbox:
             await asyncio.Event().wait()
         return self.at_data or ""
 
+    def to(self, address: str) -> list[EmailMessage]:
+        """Return the mail for `address`."""
+        return [_read(envelope) for envelope in self.envelopes if address in envelope.rcpt_tos]
+
     def mail(self) -> EmailMessage:
+        """Return the one mail that came."""
         (envelope,) = self.envelopes
-        assert isinstance(envelope.content, bytes)
-        mail = message_from_bytes(envelope.content, policy=default)
-        assert isinstance(mail, EmailMessage)
-        return mail
+        return _read(envelope)
+
+
+def _read(envelope: Envelope) -> EmailMessage:
+    assert isinstance(envelope.content, bytes)
+    mail = message_from_bytes(envelope.content, policy=default)
+    assert isinstance(mail, EmailMessage)
+    return mail

@@ -108,10 +108,17 @@ class Relay:
         """Ask the workflow until `holds` of its state, then until nothing is in its hands any more."""
         for _ in range(2_000):
             lead = await self.standing(lead_id)
-            if holds(lead) and (await self.projection(lead_id)).version == lead.version:
-                return lead
+            if holds(lead) and not await self._is_busy(lead_id):
+                now = await self.standing(lead_id)
+                if now == lead and (await self.projection(lead_id)).version == lead.version:
+                    return lead
             await asyncio.sleep(0.01)
         raise AssertionError(f"never came: {lead!r}")
+
+    async def _is_busy(self, lead_id: UUID) -> bool:
+        """Whether the workflow has something in hand: a query may see it half-way, between two of its steps."""
+        described = await self.client.get_workflow_handle(workflow_id(lead_id)).describe()
+        return described.raw_description.HasField("pending_workflow_task")
 
     async def standing(self, lead_id: UUID) -> LeadState:
         state = await standing(self.client, lead_id)
