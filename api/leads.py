@@ -343,7 +343,7 @@ async def _in_words(home: House, refused: NotPossible, viewer: Viewer) -> NotPos
     missing = refusal.missing
     if refusal.not_before:
         missing = (*missing, f"not before {own_time(refusal.not_before, zone, datetime.now(UTC))}")
-    if missing:
+    if missing and missing[0] not in detail:
         detail = f"{detail.rstrip('.')}: {', '.join(missing)}."
     if decided := refusal.decided:
         who, did = user.email if user else decided.by, decided.event.replace("_", " ")

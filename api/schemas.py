@@ -39,7 +39,9 @@ def _hours(calendar: dict[str, Any] | str) -> dict[str, Any] | str:
         read_calendar(calendar)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("Calendar", "literal['always']"))
+        if isinstance(calendar, str):
+            raise ValueError("is neither a calendar nor 'always'") from None
+        where = ".".join(str(part) for part in first["loc"] if part != "Calendar")
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     return calendar
 
@@ -178,7 +180,7 @@ Territories = Annotated[list[Slug], Field(max_length=100)]
 AlertUrl = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_storable), AfterValidator(_service)]
 AlertUrls = Annotated[list[AlertUrl], Field(max_length=10)]
 Zone = Annotated[str, Field(max_length=64), AfterValidator(zone)]
-Hours = Annotated[dict[str, Any] | Literal["always"], AfterValidator(_hours)]
+Hours = Annotated[dict[str, Any] | str, AfterValidator(_hours)]
 
 
 class UserBody(Body):

@@ -438,7 +438,7 @@ def _consequence(
             left = tuple(clock for clock in lead.clocks if clock.kind not in ended)
             return {"attempts": (*lead.attempts, fact.attempt), "clocks": left}
         case Event.QUALIFIED:
-            return {"bant": fact.bant or {}, "attempts": ()}
+            return {"bant": fact.bant or {}}
         case Event.RULED_OUT:
             return {"reason": None, "track": None, "track_since": None}
         case Event.ACCEPTANCE_OVERDUE | Event.FIRST_TOUCH_OVERDUE | Event.QUALIFICATION_OVERDUE:

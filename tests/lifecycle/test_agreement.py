@@ -102,6 +102,14 @@ def test_hours_may_have_breaks_and_closed_days() -> None:
     assert Calendar.model_validate(raw).closed_on[0].isoformat() == "2026-12-24"
 
 
+WEST = {"id": "west", "when": {"field": "country", "in": ["US", "CA"]}, "to": "americas"}
+
+
+def test_routing_may_ask_for_the_profile_and_falls_back_to_everyone(midmarket: Agreement) -> None:
+    (rule,) = Agreement.model_validate(changed(midmarket, "routing.rules", [WEST])).routing.rules
+    assert (rule.to, rule.fallback) == ("americas", "everyone")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -146,6 +154,13 @@ def test_hours_may_have_breaks_and_closed_days() -> None:
         ("sla.acceptance.remind_at", ["٥%"], "is not a share"),
         ("sla.acceptance.on_breach", ["panic"], "'remind', 'manager' or 'queue'"),
         ("sla.acceptance.on_breach", [{"reassign": 0}], "greater than or equal to 1"),
+        (
+            "routing.rules",
+            [{**WEST, "when": {"not": {"event": "page_viewed"}}}],
+            "may ask for fields of the profile only",
+        ),
+        ("routing.rules", [{**WEST, "fallback": "nobody"}], "'everyone' or 'queue'"),
+        ("routing.rules", [WEST, WEST], "routing.rules has the id 'west' twice"),
         ("recycle.no_fit.to", "limbo", "'nurture' or 'disqualified'"),
         ("recycle.max_cycles", 0, "greater than or equal to 1"),
     ],

@@ -58,5 +58,20 @@ def test_an_account_is_stirred_wherever_its_lead_stands() -> None:
         assert happens(a_lead(stage), a_moment(account_stirred=True))[0] == [Event.ACCOUNT_STIRRED]
 
 
+def test_a_lead_without_somebody_looks_for_one_wherever_sales_has_it() -> None:
+    gone = a_moment(unattended=True, cause="owner_left")
+    for stage in (Stage.MQL, Stage.SAL, Stage.SQL):
+        assert happens(a_lead(stage), gone)[0] == [Event.UNATTENDED]
+    assert happens(a_lead(Stage.NURTURE), gone)[0] == []
+
+
+def test_a_changed_calendar_concerns_a_lead_whose_clocks_run() -> None:
+    holiday = a_moment(recalculate=True, cause="holiday 2026-07-03")
+    for stage in (Stage.MQL, Stage.SAL):
+        assert happens(a_lead(stage), holiday)[0] == [Event.CALENDAR_CHANGED]
+    for stage in (Stage.NURTURE, Stage.SQL, Stage.LOST):
+        assert happens(a_lead(stage), holiday)[0] == []
+
+
 def test_what_the_table_has_no_row_for_is_left_out() -> None:
     assert happens(a_lead(Stage.SAL), a_moment(sales_ready=True, enroll="related-content"))[0] == []

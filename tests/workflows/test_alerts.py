@@ -171,6 +171,35 @@ async def test_without_a_mail_server_mails_are_kept(relay: Relay) -> None:
         await deliveries(house, owner, "kept")
 
 
+async def test_what_a_team_is_to_know_also_goes_to_the_teams_own_channel(
+    relay: Relay, open_door: Callable[..., str]
+) -> None:
+    inbox, boss = Mailbox(), await a_user(relay.make, "manager")
+    with a_service(answers(200)) as service:
+        await let(relay, boss.id, team_alert_urls=[service.url()])
+        async with a_house(relay, open_door(inbox)) as house:
+            lead_id = await house.a_lead()
+            await house.tell(lead_id, ready(house))
+            await overdue(house, lead_id, boss.id)
+            await deliveries(house, str(boss.id), "sent", "sent")
+    (mail,) = inbox.to(boss.email)
+    assert mail["Subject"].startswith("Overdue: Jo Doe") and "Overdue" in service.arrived[0]["title"]
+
+
+async def overdue(relay: Relay, lead_id: UUID, manager: UUID) -> None:
+    """Put an alert of a breach into the ledger, as the ladder's `manager` rung does."""
+    lead = await relay.standing(lead_id)
+    data = {"what": "overdue", "clock": "acceptance", "stage": "mql", "owner": lead.owner, "version": 2}
+    async with relay.make() as session, session.begin():
+        session.add(
+            EffectEntry(
+                key=f"{lead_id}:overdue", lead_id=lead_id, kind="alert", recipient_id=manager,
+                mailbox=f"person-{manager}", at=relay.now(), data=data,
+            )
+        )  # fmt: skip
+    await relay.mailboxes.call()
+
+
 async def test_an_alert_that_is_no_longer_true_is_not_told(relay: Relay) -> None:
     lead_id, owner = await an_mql(relay)
     await relay.decide(lead_id, Accept(by=owner))

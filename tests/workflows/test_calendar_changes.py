@@ -18,9 +18,11 @@ from temporalio.testing import WorkflowEnvironment
 from lifecycle.commands import Accept, Assign
 from lifecycle.lead import Clock, LeadState
 from lifecycle.stages import ClockKind, Stage
+from models.leads import list_leads
 from models.session import in_transaction, make_engine, sessions
-from models.tables import ClockSpell, OutboxMoment, User
+from models.tables import Assignment, ClockSpell, EffectEntry, OutboxMoment, User
 from models.timetable import add_absence, add_holiday, end_absence, end_holiday, look_again, set_hours
+from models.users import Viewer
 from tests.support import Relay, a_user, running
 from tests.workflows.test_lead import ready
 
@@ -207,3 +209,48 @@ async def test_the_leads_of_someone_who_leaves_go_to_someone_else(house: Relay) 
         state = await house.standing(lead_id)
         assert state.stage is stage and state.owner not in (None, str(leaver.id))
         assert state.last_owner == str(leaver.id)
+
+
+async def test_nobody_free_is_a_visible_queue_with_a_clock_and_the_manager_is_told(house: Relay) -> None:
+    boss = await a_user(house.make, "manager")
+    async with house.make() as session, session.begin():
+        await session.exec(sa.update(User).where(col(User.role) == "rep").values(weight=0))
+    lead_id = await house.a_lead()
+    await house.tell(lead_id, ready(house))
+    waits = await house.standing(lead_id)
+    assert waits.stage is Stage.MQL and waits.owner is None and acceptance(waits).due_at > house.now()
+    async with house.make() as session:
+        viewer = Viewer(boss.id, boss.email, "manager")
+        page = await list_leads(session, viewer=viewer, stage="mql", owner="none", sla="due")
+        assert str(lead_id) in [lead["id"] for lead in page.items]
+        alerts = list(await session.exec(select(EffectEntry).where(EffectEntry.lead_id == lead_id)))
+        kept = (await session.exec(select(Assignment).where(Assignment.lead_id == lead_id))).one()
+    assert {(alert.recipient_id, alert.data["what"]) for alert in alerts} == {(boss.id, "nobody_free")}
+    assert kept.owner_id is None and all("weight 0" in one["why"] for one in kept.considered)
+
+    async def return_to_work(session: AsyncSession) -> None:
+        await session.exec(sa.update(User).where(col(User.id) == UUID(house.reps[0])).values(weight=1))
+        await look_again(session, house.now())
+
+    await in_transaction(house.make, return_to_work)
+    await told(house)
+    found = await house.standing(lead_id)
+    assert found.owner == house.reps[0]
+    assert acceptance(found).spent.keys() == {"queue"}  # the time in the queue is booked too
+
+
+async def test_a_lead_in_the_queue_looks_for_somebody_when_an_absence_ends(house: Relay) -> None:
+    back = house.now() + timedelta(seconds=2)
+
+    async def all_go(session: AsyncSession) -> None:
+        await session.exec(sa.update(User).where(col(User.role) == "rep").values(weight=0))
+        user = await session.get_one(User, UUID(house.reps[1]))
+        user.weight = 1
+        await add_absence(session, user, house.now(), back, "", house.now())
+
+    await in_transaction(house.make, all_go)
+    await told(house)
+    lead_id = await house.a_lead()
+    await house.tell(lead_id, ready(house))
+    assert (await house.standing(lead_id)).route_at == back
+    await house.until(lead_id, lambda lead: lead.owner == house.reps[1])
