@@ -179,7 +179,8 @@ class Lead(SQLModel, table=True):
     """One lead: its profile and score (ingest writes them) and its standing (the workflow's projection).
 
     `version` is the workflow's; 0 means that the workflow has not spoken yet. `issues` says per field what is
-    wrong with the profile; engagements before `cycle_since` are spent and score no more.
+    wrong with the profile; engagements before `cycle_since` are spent and score no more. `awaits` are the engagements
+    that the lead's track waits for; `merged_into` is the lead that it turned out to be.
     """
 
     __tablename__ = "leads"
@@ -207,6 +208,8 @@ class Lead(SQLModel, table=True):
     version: int = 0
     owner_id: UUID | None = Field(default=None, foreign_key="users.id")
     track: str | None = None
+    awaits: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    merged_into: UUID | None = Field(default=None, foreign_key="leads.id")
     sla_kind: str | None = None
     sla_due_at: datetime | None = Field(default=None, sa_type=_Time)
     sla_breached_at: datetime | None = Field(default=None, sa_type=_Time)
@@ -349,6 +352,180 @@ class ClockSpell(SQLModel, table=True):
     ended_at: datetime | None = Field(default=None, sa_type=_Time)
     ended_by: str | None = None
     used: int | None = None
+
+
+class Track(SQLModel, table=True):
+    """A nurture campaign. `version` is its newest; `paused_at` holds everybody on it where they are."""
+
+    __tablename__ = "tracks"
+
+    id: str = Field(primary_key=True)
+    version: int
+    paused_at: datetime | None = Field(default=None, sa_type=_Time)
+    created_at: datetime = Field(sa_type=_Time)
+
+
+class TrackVersion(SQLModel, table=True):
+    """What a track was when it was saved; never changed. `source` is the YAML or JSON as it was written."""
+
+    __tablename__ = "track_versions"
+
+    track_id: str = Field(primary_key=True, foreign_key="tracks.id")
+    version: int = Field(primary_key=True)
+    name: str
+    source: str
+    body: dict[str, Any] = Field(sa_type=JSONB)
+    author_id: UUID | None = Field(default=None, foreign_key="users.id")
+    created_at: datetime = Field(sa_type=_Time)
+
+
+class Mail(SQLModel, table=True):
+    """One step's mail to one lead: written once, sent at most once. `id` is in its Message-ID.
+
+    `state`: waiting, sending, sent, kept, unknown, bounced, failed, or skipped (with the reason in `said`).
+    The unique key keeps a step from being sent again in another cycle, launch or merge.
+    """
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        sa.UniqueConstraint("lead_id", "track_id", "track_version", "step", name="a_step_is_sent_once"),
+        sa.Index("mails_of_lead", "lead_id", "created_at"),
+    )
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    lead_id: UUID = Field(foreign_key="leads.id")
+    track_id: str
+    track_version: int
+    step: str
+    cycle: int
+    topic: str
+    address: str | None = None
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+    state: str = "waiting"
+    said: str = ""
+    tries: int = 0
+    created_at: datetime = Field(sa_type=_Time)
+    updated_at: datetime = Field(sa_type=_Time)
+    sent_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class MailLink(SQLModel, table=True):
+    """A tracked link in one mail: `name` is the track's, `url` where it leads."""
+
+    __tablename__ = "mail_links"
+
+    mail_id: UUID = Field(primary_key=True, foreign_key="mails.id")
+    name: str = Field(primary_key=True)
+    url: str
+
+
+class Consent(SQLModel, table=True):
+    """What a lead agreed to hear of, by topic and channel; `*` is every topic. The newest word counts."""
+
+    __tablename__ = "consents"
+
+    lead_id: UUID = Field(primary_key=True, foreign_key="leads.id")
+    topic: str = Field(primary_key=True)
+    channel: str = Field(primary_key=True)
+    granted: bool
+    source: str
+    at: datetime = Field(sa_type=_Time)
+
+
+class Suppression(SQLModel, table=True):
+    """An address that gets no mail any more, kept as a keyed digest so that it outlives an erased person."""
+
+    __tablename__ = "suppressions"
+
+    digest: bytes = Field(primary_key=True)
+    reason: str
+    at: datetime = Field(sa_type=_Time)
+
+
+class Launch(SQLModel, table=True):
+    """One track started over a segment. `state`: running, paused, cancelled, done."""
+
+    __tablename__ = "launches"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    track_id: str
+    track_version: int
+    segment: dict[str, Any] = Field(sa_type=JSONB)
+    state: str = "running"
+    rate: float
+    total: int
+    enrolled: int = 0
+    skipped: int = 0
+    by: UUID = Field(foreign_key="users.id")
+    created_at: datetime = Field(sa_type=_Time)
+    ended_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class LaunchLead(SQLModel, table=True):
+    """One lead of a launch, chosen when it began. `state`: waiting, enrolled, skipped (with the reason)."""
+
+    __tablename__ = "launch_leads"
+    __table_args__ = (
+        sa.Index("launch_leads_waiting", "launch_id", "lead_id", postgresql_where=sa.text("state = 'waiting'")),
+    )
+
+    launch_id: UUID = Field(primary_key=True, foreign_key="launches.id")
+    lead_id: UUID = Field(primary_key=True, foreign_key="leads.id")
+    state: str = "waiting"
+    reason: str = ""
+
+
+class Import(SQLModel, table=True):
+    """One uploaded file of leads. `state`: waiting, running, done, failed, undone; counts grow with its progress."""
+
+    __tablename__ = "imports"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    filename: str
+    content: bytes
+    mapping: dict[str, str] = Field(default_factory=dict, sa_type=JSONB)
+    state: str = "waiting"
+    said: str = ""
+    line: int = 0
+    lines: int = 0
+    rows: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    errors: int = 0
+    flagged: int = 0
+    by: UUID = Field(foreign_key="users.id")
+    created_at: datetime = Field(sa_type=_Time)
+    ended_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class ImportRow(SQLModel, table=True):
+    """What one line of an import did to a lead, and what the lead was before; or why it could not be taken."""
+
+    __tablename__ = "import_rows"
+
+    import_id: UUID = Field(primary_key=True, foreign_key="imports.id")
+    line: int = Field(primary_key=True)
+    lead_id: UUID | None = Field(default=None, index=True)
+    outcome: str
+    before: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    problems: list[dict[str, str]] = Field(default_factory=list, sa_type=JSONB)
+
+
+class Merge(SQLModel, table=True):
+    """Two leads that were one person: what each was before, so that it can be undone for thirty days."""
+
+    __tablename__ = "merges"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    kept_id: UUID = Field(foreign_key="leads.id", index=True)
+    merged_id: UUID = Field(foreign_key="leads.id", index=True)
+    by: UUID = Field(foreign_key="users.id")
+    at: datetime = Field(sa_type=_Time)
+    before: dict[str, Any] = Field(sa_type=JSONB)
+    undone_at: datetime | None = Field(default=None, sa_type=_Time)
 
 
 class Message(SQLModel, table=True):
