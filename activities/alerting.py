@@ -59,6 +59,7 @@ async def alert(
                 "version": lead.version,
                 "stage": lead.stage,
                 "owner": before.owner,
+                "note": move.fact.note,
             },
         )
         await session.exec(insert(EffectEntry).values(entry.model_dump()).on_conflict_do_nothing())

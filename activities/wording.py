@@ -17,7 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.scoring import describe
 from lifecycle.stages import WITH_SALES
 from models import agreements
-from models.tables import Account, EffectEntry, Lead, User
+from models.tables import Account, EffectEntry, Lead, Note, User
 
 # fmt: off
 _HEADS: Final = {  # one of a kind           several of a kind
@@ -124,7 +124,10 @@ def _told(alert: Alert, owners: dict[UUID, str], because: str, zone: ZoneInfo) -
 
 async def _because(session: AsyncSession, alert: Alert) -> str:
     """Say in the agreement's words what brought the alert about, and what the lead is worth now."""
-    cause, lead = alert.entry.data.get("cause"), alert.lead
+    cause, lead, note_id = alert.entry.data.get("cause"), alert.lead, alert.entry.data.get("note")
+    note = await session.get(Note, UUID(note_id)) if note_id else None
+    if note and note.body.get("note"):
+        return f"“{note.body['note']}”"
     worth = f"score {lead.score} (fit {lead.fit}, behaviour {lead.behaviour})"
     if cause is None or lead.agreement_version is None:
         return worth

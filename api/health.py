@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlmodel import col, select
 
 from lifecycle.stages import Stage
-from models.tables import Lead, OutboxMoment, Quarantined
+from models.tables import Delivery, Lead, OutboxMoment, Quarantined
 
 from .house import House, house
 from .problems import RETRY_AFTER, documented, problem
@@ -26,6 +26,7 @@ REQUESTS: Final = Counter(
 LEADS: Final = Gauge("baton_leads", "Leads by stage", ["stage"], registry=REGISTRY)
 OUTBOX: Final = Gauge("baton_outbox_waiting", "Moments that wait to be signalled", registry=REGISTRY)
 QUARANTINE: Final = Gauge("baton_quarantined", "Messages in quarantine", registry=REGISTRY)
+ALERTS: Final = Gauge("baton_alerts_failed", "Alerts that reached nobody", registry=REGISTRY)
 _PATIENCE: Final = 3.0
 
 
@@ -53,6 +54,8 @@ async def metrics(request: Request) -> Response:
         waiting = select(sa.func.count()).where(col(OutboxMoment.delivered_at).is_(None))
         OUTBOX.set((await session.exec(waiting)).one())
         QUARANTINE.set((await session.exec(select(sa.func.count()).select_from(Quarantined))).one())
+        failed = select(sa.func.count()).select_from(Delivery).where(Delivery.state == "failed")
+        ALERTS.set((await session.exec(failed)).one())
     for stage in Stage:
         LEADS.labels(stage).set(stages.get(stage, 0))
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 
 from models import agreements
 from models.session import Sessions, make_engine, sessions
-from models.tables import Lead, OutboxMoment, Quarantined
+from models.tables import Delivery, Lead, OutboxMoment, Quarantined
 from serve import datadir
 from serve.addresses import database_url, web_url
 from serve.parts import CannotServe
@@ -127,6 +127,8 @@ async def _in_database(make: Sessions, address: str) -> list[Finding]:
         )
         waiting, oldest = (await session.exec(undelivered)).one()
         quarantined = (await session.exec(select(sa.func.count()).select_from(Quarantined))).one()
+        lost = select(sa.func.count()).select_from(Delivery).where(Delivery.state == "failed")
+        failed = (await session.exec(lost)).one()
     age = datetime.now(UTC) - oldest if oldest else timedelta(0)
     agreement = (
         Finding("agreement", "fine", f"version {active.version} ({active.name}) is in force")
@@ -139,6 +141,7 @@ async def _in_database(make: Sessions, address: str) -> list[Finding]:
         agreement,
         Finding("outbox", "wrong" if age > LATE else "fine", f"{waiting:,} moments wait{held}"),
         Finding("quarantine", "note" if quarantined else "fine", f"{quarantined:,} messages"),
+        Finding("alerts", "wrong" if failed else "fine", f"{failed:,} reached nobody (GET /api/alerts?state=failed)"),
     ]
 
 
