@@ -3,7 +3,7 @@
 An alert waits in the mailbox of a person or of a key account. What it says is put into words when it is sent.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -38,10 +38,21 @@ class Told:
 
 
 async def alert(
-    session: AsyncSession, row: Lead, before: LeadState, lead: LeadState, move: Move, plan: Plan
+    session: AsyncSession,
+    row: Lead,
+    before: LeadState,
+    lead: LeadState,
+    move: Move,
+    plan: Plan,
+    steps: Sequence[str] = (),
 ) -> list[UUID]:
-    """Write down everyone whom `move` concerns; `lead` is as it stands now. Returns who is told."""
+    """Write down everyone whom `move` concerns; `lead` is as it stands now. Returns who is told.
+
+    `steps` are the alert steps of a track that the move went through.
+    """
     told = [one async for one in _told(session, row, before, lead, move, plan)]
+    for whom in steps:
+        told += await _of_step(session, row, lead, whom)
     clock = move.fact.clock or overdue_kind(move.event)
     for one in told:
         entry = EffectEntry(
@@ -127,6 +138,16 @@ async def _of_breach(session: AsyncSession, before: LeadState, lead: LeadState, 
         case _:
             for user in await managers(session, late):
                 yield Told(user, "overdue")
+
+
+async def _of_step(session: AsyncSession, row: Lead, lead: LeadState, whom: str) -> list[Told]:
+    """Whom an alert step tells: a lead that nobody has concerns its account's owner, else marketing."""
+    account = await session.get(Account, row.account_id) if row.account_id else None
+    if whom == "owner" and lead.owner:
+        return [Told(UUID(lead.owner), "on_track")]
+    if whom != "marketing" and account and account.owner_id:
+        return [Told(account.owner_id, "on_track", account.id if account.key_account else None)]
+    return [Told(user, "on_track") for user in await _active(session, "marketing")]
 
 
 async def managers(session: AsyncSession, rep: UUID | None) -> list[UUID]:

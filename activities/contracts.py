@@ -15,6 +15,11 @@ OPENS: Final = "opens"
 COMPOSE: Final = "compose"
 SEND: Final = "send"
 FALL_BACK: Final = "fall_back"
+READY: Final = "ready"
+DISPATCH: Final = "dispatch"
+REVIEW_OPENS: Final = "review_opens"
+ASK_FOR_REVIEW: Final = "ask_for_review"
+REVIEW_ANSWERED: Final = "review_answered"
 OUTSIDE: Final = "-outside"
 """What the name of the task queue for everything that leaves the house ends with."""
 LEAD_GONE: Final = "LeadGone"
@@ -70,3 +75,33 @@ class Attempted(BaseModel):
     state: str
     again: bool = False
     not_before: float = 0
+
+
+class Ready(BaseModel):
+    """When a mail may leave; with a `state` it has come to its end, and never will."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    state: str | None = None
+
+
+class Review(BaseModel):
+    """Both sides are asked at `at` whether the agreement holds; `key` is one quarter's, and of no other."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    key: str
+    reminds_of: int | None = None
+
+
+class Asked(BaseModel):
+    """About which version how many people were asked; None: nothing was in force to be asked about."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int | None
+    at: datetime
+    people: int
+    reminder: bool = False

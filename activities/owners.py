@@ -63,6 +63,6 @@ async def _climb(
             return _given(choice, (number, rung)), choice
         if rung == "queue":
             choice = Choice(None, "nobody answered in time: whoever takes it has it")
-            return Handover(queued=True, rung=(number, rung)), choice
+            return Handover(queued=True, route_at=lead.route_at, rung=(number, rung)), choice
         return Handover(rung=(number, rung)), None
     raise AssertionError  # pragma: no cover - the last rung is always the manager

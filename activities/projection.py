@@ -29,7 +29,7 @@ from models.session import Sessions, in_transaction
 from models.tables import AgreementVersion, Assignment, Lead, Note, TimelineEntry, User
 from models.timetable import read_calendars
 
-from . import alerting, briefing
+from . import alerting, briefing, nurture
 from .contracts import LEAD_GONE, NOTE_REFUSED, SETTLE, Refused, Settlement
 from .owners import handover_of
 
@@ -81,13 +81,21 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         plan, choice = Plan(account=_text(row.account_id)), None
     else:
         plan, choice = await _plan(session, row, lead, move, version)
+    on_track = await nurture.follow(session, row, lead, move, plan.track)
+    if on_track is not nurture.UNCHANGED:
+        track = on_track.track or plan.track
+        plan = plan.model_copy(update={"place": on_track.place, "track": track, "off_track": on_track.off})
     stands = lead.with_plan(plan)
+    if stands.place != lead.place or stands.track != row.track:
+        await nurture.look_out(session, row, stands)
     if row.version <= lead.version:
         project(row, stands, move.at)
-    told = await alerting.alert(session, row, lead, stands, move, plan)
+    told = await alerting.alert(session, row, lead, stands, move, plan, on_track.told)
     note = await briefing.write(session, row, stands, move) if move.event is Event.QUALIFIED else None
     await _tell(session, row.id, stands, move, plan, said, choice, told, note)
-    if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED:  # points are spent, or BANT brings some
+    waits = stands.place is not None and stands.place.awaits and stands.place != lead.place
+    if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED or waits:
+        # points are spent, BANT brings some, or what a step waits for came while it was being settled
         await session.flush()
         await assess(session, [row], move.at)
     return plan

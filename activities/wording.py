@@ -31,11 +31,12 @@ _HEADS: Final = {  # one of a kind           several of a kind
     "left_in_queue":   ("Back in the queue",         "back in the queue"),
     "to_repair":       ("Data to mend",              "with data to mend"),
     "account_stirred": ("Something moves at",        "moments"),
+    "on_track":        ("Worth a look",              "worth a look"),
 }
 # fmt: on
 FOR_THE_TEAM: Final = frozenset({"overdue", "nobody_free", "left_in_queue"})
 """What a manager's whole team is to know."""
-_ALWAYS_TRUE: Final = frozenset({"taken_away", "account_stirred"})
+_ALWAYS_TRUE: Final = frozenset({"taken_away", "account_stirred", "on_track"})
 _OWNERS: Final = frozenset({"new_lead", "assigned", "handed_over", "due_soon"})
 _CLOCKS: Final = {"acceptance": "accepted", "first_touch": "first contact", "qualification": "qualified"}
 
@@ -118,6 +119,7 @@ def _told(alert: Alert, owners: dict[UUID, str], because: str, zone: ZoneInfo) -
         "left_in_queue": f"{who} was not answered in time and waits in the queue; {had or 'nobody'} had it.",
         "to_repair": f"{who} came back with wrong data, to be mended before sales sees it again.",
         "account_stirred": f"{who}, in {alert.lead.stage.upper()}.",
+        "on_track": f"{who} has come to an alert on the track {alert.lead.track or 'that it was on'}.",
     }[alert.what]
     return [said, f"  Why: {because}"] if because else [said]
 

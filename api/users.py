@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -172,6 +173,8 @@ async def _change(session: AsyncSession, found: User, body: UserPatch, hashed: s
     if hashed:
         found.password_hash = hashed
     await session.flush()
+    if "weight" in given:  # turns that were owed under other shares are owed no more
+        await session.exec(sa.update(User).values(credit=0))
     if "hours" in given:
         await set_hours(session, found, body.hours, now)
     if was_rep and not (found.active and found.role in (*SALES, "admin")):

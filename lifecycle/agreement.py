@@ -220,6 +220,25 @@ class Routing(Part):
     otherwise: Literal["round_robin"] = "round_robin"
 
 
+def _quiet(text: str) -> str:
+    found = _BLOCK.fullmatch(text)
+    if not found or found[3]:
+        raise ValueError(f"{text!r} is not a span of hours such as 20:00-08:00")
+    return text
+
+
+class Outreach(Part):
+    """How marketing may write to leads: never in the `quiet` hours of the lead's zone, and not too often.
+
+    `consent`: `opt_out` writes to whoever did not object, `opt_in` only to those who agreed.
+    """
+
+    quiet: Annotated[str, AfterValidator(_quiet)] | None = "20:00-08:00"
+    per_day: int = Field(default=1, ge=1, le=100)
+    per_week: int = Field(default=4, ge=1, le=500)
+    consent: Literal["opt_out", "opt_in"] = "opt_out"
+
+
 class RecyclePath(Part):
     """Where a lead goes that sales gave back for one reason, and what brings it forward again."""
 
@@ -243,6 +262,13 @@ class Recycle(Part):
     cool_off: Duration
     max_cycles: int = Field(ge=1, le=100)
 
+    @model_validator(mode="after")
+    def _rests_only_when_lost(self) -> Self:
+        for name in Reason:
+            if getattr(self, name).after:
+                raise ValueError(f"{name}: `after` is for lost leads; others come back by their track or by `wake`")
+        return self
+
 
 class Agreement(Part):
     """One version of the contract between marketing and sales."""
@@ -260,6 +286,7 @@ class Agreement(Part):
     calendar: Calendar | Literal["always"]
     sla: Slas
     routing: Routing = Routing()
+    outreach: Outreach = Outreach()
     recycle: Recycle
     default_track: Id
     accelerated_track: Id

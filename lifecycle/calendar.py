@@ -88,7 +88,12 @@ class BusinessHours:
         day = next(islice(filter(self.spans, ahead), days, None), None)
         if day is None:
             raise NeverOpen("the calendar is never open")
-        return max(self.spans(day)[0][0], min(self._instant(day, local.time()), self.spans(day)[-1][1]))
+        return self.at(day, local.time())
+
+    def at(self, day: date, hour: time) -> datetime:
+        """Return that hour of an open day, or where it is shut the next opening, or the end of the day's hours."""
+        instant, spans = self._instant(day, hour), self.spans(day)
+        return next((max(span[0], instant) for span in spans if instant <= span[1]), spans[-1][1])
 
     def between(self, start: datetime, end: datetime) -> timedelta:
         """Return how much open time lies between two instants; none when `end` is not later."""
@@ -137,11 +142,28 @@ class WorkingTime:
     def due(self, start: datetime, duration: str) -> datetime:
         """Return when `duration`, as the agreement writes it, has passed after `start`. Raises NeverOpen.
 
-        `d` counts open days by the latest hours, the other units open time.
+        `d` counts open days, each by the hours that held on it; the other units count open time.
         """
-        if duration.endswith("d"):
-            return self._latest.add_days(start, parse_duration(duration).days)
-        return self.add(start, parse_duration(duration))
+        length = parse_duration(duration)
+        return self._add_days(start, length.days) if duration.endswith("d") else self.add(start, length)
+
+    def _add_days(self, start: datetime, days: int) -> datetime:
+        if not self.later:
+            return self.first.add_days(start, days)
+        begins = self.opening(start)
+        local = begins.astimezone(self._on(begins).zone)
+        for number in range(HORIZON):
+            day = local.date() + _DAY * number
+            hours = self._on(datetime.combine(day, time(12), local.tzinfo))
+            if hours.spans(day):
+                if days == 0:
+                    return hours.at(day, local.time())
+                days -= 1
+        raise NeverOpen("the calendar is never open")
+
+    def _on(self, at: datetime) -> BusinessHours:
+        """The hours that hold at an instant."""
+        return next((hours for change, hours in reversed(self.later) if change <= at), self.first)
 
     def add(self, start: datetime, duration: timedelta) -> datetime:
         """Return when `duration` of open time after `start` has passed. Raises NeverOpen."""

@@ -91,8 +91,8 @@ class Qualify(_Command):
         answers = self._answers()
         short = (lead.terms.bant_required if lead.terms else len(answers)) - sum(answers.values())
         if short > 0 and rule_for(lead.stage, Event.QUALIFIED):
-            open_ = [name for name, met in answers.items() if not met]
-            _refuse_if(f"The agreement asks for {short} more of: {', '.join(open_)}.", tuple(open_))
+            open_ = tuple(name for name, met in answers.items() if not met)
+            raise NotPossible(f"The agreement asks for {short} more of: {', '.join(open_)}.", open_)
         return Event.QUALIFIED
 
     def fact(self, lead: LeadState, at: datetime) -> Fact:
@@ -200,8 +200,3 @@ def _require_reach(lead: LeadState, at: datetime) -> None:
     missing, not_before = lead.missing_attempts(), lead.reach_from(at)
     if missing or not_before:
         raise NotPossible("The unable-to-reach rule is not met yet.", missing, not_before=not_before)
-
-
-def _refuse_if(detail: str, missing: tuple[str, ...]) -> None:
-    if missing:
-        raise NotPossible(detail, missing)

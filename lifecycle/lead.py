@@ -6,7 +6,7 @@ projection; it names people by id only, so that no history holds anything person
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,6 +30,8 @@ SEEN_MOMENTS: Final = 256
 KEPT_ANSWERS: Final = 64
 BATON: Final = "baton"
 """Who acted when no person did."""
+_NOT_OF_THE_LEAD: Final = frozenset({"queued", "rung", "off_track"})
+"""Fields of a plan that say what happened, and are not kept with the lead."""
 _NUMBERS: Final = ("none", "one", "two", "three", "four")
 
 
@@ -138,12 +140,34 @@ class Attempt(_Value):
     by: str
 
 
+class Place(_Value):
+    """Where a lead is on a track: the step at `path` of that version is due at `due_at`.
+
+    `awaits`: the step waits for an engagement until then. `held`: the track is paused, and the step was due meanwhile.
+    """
+
+    track: str
+    version: int
+    path: str
+    entered_at: datetime
+    due_at: datetime | None = None
+    awaits: bool = False
+    held: bool = False
+
+    @property
+    def token(self) -> str:
+        """What names this stay at this step: an engagement that it waited for counts for no other."""
+        return f"{self.track}:{self.version}:{self.path}:{self.entered_at:%Y%m%d%H%M%S}"
+
+
 class Moment(_Value):
     """What ingest tells the workflow: this happened in `cycle`, and the agreement says that it matters.
 
     `key` names it once per lead; `request` marks the lead's own request for contact (it passes a cool-off).
     `unattended` and `recalculate` come from changes among the sales people: the lead has nobody, or its clocks are
-    to be computed again.
+    to be computed again; with `agreement_changed` it comes under the version that its row names now. `nurture` is
+    about the track that the lead is on: what the step at `place` waited for has come, its goal or exit is reached, or
+    a marketer lets it go on (`shift` seconds later, or on another version).
     """
 
     key: str
@@ -160,6 +184,10 @@ class Moment(_Value):
     account_stirred: bool = False
     unattended: bool = False
     recalculate: bool = False
+    agreement_changed: bool = False
+    nurture: Literal["awaited", "goal", "exit", "send_now", "skip", "shift", "move"] | None = None
+    place: str | None = None
+    shift: float = 0
 
 
 class Standing(_Value):
@@ -193,6 +221,7 @@ class Fact(_Value):
     amount: float | None = None
     held: Moment | None = None
     clock: ClockKind | None = None
+    shift: float | None = None
     happened_at: datetime | None = None
     """When the lead did what brought this about, for measures that include the time Baton took."""
 
@@ -223,6 +252,8 @@ class Plan(_Value):
     account: str | None = None
     clocks: tuple[Clock, ...] | None = None
     track: str | None = None
+    place: Place | None = None
+    off_track: bool = False
     wake_at: datetime | None = None
     cool_off_until: datetime | None = None
     terms: Terms | None = None
@@ -254,6 +285,8 @@ class LeadState(_Value):
     clocks: tuple[Clock, ...] = ()
     track: str | None = None
     track_since: datetime | None = None
+    place: Place | None = None
+    tracks_done: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     bant: dict[str, bool] = {}
     reason: Reason | None = None
@@ -309,9 +342,13 @@ class LeadState(_Value):
 
     def with_plan(self, plan: Plan) -> Self:
         """Return the lead as it stands once the world has answered its latest move."""
-        known = {name: value for name, value in plan if value is not None and name not in ("queued", "rung")}
+        known = {name: value for name, value in plan if value is not None and name not in _NOT_OF_THE_LEAD}
         if plan.track:
-            known["track_since"] = self.since
+            known["track_since"] = plan.place.entered_at if plan.place else self.since
+        if plan.off_track:
+            known |= {"track": None, "track_since": None, "place": None}
+        if self.track and (plan.off_track or (plan.track and plan.track != self.track)):
+            known["tracks_done"] = (*self.tracks_done, self.track)
         if plan.queued or (plan.owner and plan.owner != self.owner):
             known |= {"owner": plan.owner, "last_owner": self.owner or self.last_owner, "route_at": plan.route_at}
         return self.model_copy(update=known)
@@ -359,6 +396,8 @@ class LeadState(_Value):
             for clock in self.clocks
             if clock.reminders and not clock.breached_at
         ]
+        if self.place and self.place.due_at and not self.place.held:
+            due.append(Deadline(at=self.place.due_at, event=Event.STEP_DUE, fact=Fact(track=self.place.track)))
         if self.route_at and self.owner is None and self.stage in WITH_SALES:
             due.append(Deadline(at=self.route_at, event=Event.UNATTENDED, fact=Fact(cause="somebody_free")))
         if self.wake_at and self.stage in (Stage.NURTURE, Stage.LOST):
@@ -420,13 +459,13 @@ def _consequence(
     """What an event changes in the lead besides its stage."""
     match event:
         case Event.SALES_READY:
-            return {"track": None, "track_since": None, "wake_at": None, "attempts": ()}
+            return {**_OFF_TRACK, "wake_at": None, "attempts": ()}
         case Event.HELD_BACK:
             return {"held": fact.held}
         case Event.ENROLLED | Event.ACCELERATED:
-            return {"track": fact.track, "track_since": at}
-        case Event.UNENROLLED:
-            return {"track": None, "track_since": None}
+            return {"track": fact.track, "track_since": at, "place": None}
+        case Event.UNENROLLED | Event.TRACK_DONE:
+            return dict(_OFF_TRACK)
         case Event.ACCEPTED:
             return {"owner": lead.owner or fact.by}  # nobody was free when it came: whoever takes it has it
         case Event.ASSIGNED:
@@ -436,17 +475,18 @@ def _consequence(
             if fact.attempt.outcome is Outcome.CONNECTED:
                 ended.add(ClockKind.UNABLE_TO_REACH)
             left = tuple(clock for clock in lead.clocks if clock.kind not in ended)
-            return {"attempts": (*lead.attempts, fact.attempt), "clocks": left}
+            taken = lead.owner or fact.by  # out of the queue: whoever tries to reach it has it
+            return {"attempts": (*lead.attempts, fact.attempt), "clocks": left, "owner": taken}
         case Event.QUALIFIED:
             return {"bant": fact.bant or {}}
         case Event.RULED_OUT:
-            return {"reason": None, "track": None, "track_since": None}
+            return {**_OFF_TRACK, "reason": None}
         case Event.ACCEPTANCE_OVERDUE | Event.FIRST_TOUCH_OVERDUE | Event.QUALIFICATION_OVERDUE:
             return {"clocks": tuple(_breached(clock, event, at) for clock in lead.clocks)}
         case Event.DUE_SOON:
             return {"clocks": tuple(_reminded(clock, fact.clock, at) for clock in lead.clocks)}
         case Event.REJECTED_FOR_GOOD:
-            return {"reason": fact.reason, "attempts": (), "track": None, "track_since": None}
+            return {**_OFF_TRACK, "reason": fact.reason, "attempts": ()}
     if effect is Effect.RECYCLE:
         return _recycled(lead, event, fact, at)
     return {}
@@ -466,8 +506,13 @@ def _recycled(lead: LeadState, event: Event, fact: Fact, at: datetime) -> Mappin
         "attempts": (),
         "track": track,
         "track_since": at,
+        "place": None,
+        "tracks_done": (),
         "wake_at": None,
     }
+
+
+_OFF_TRACK: Final[Mapping[str, object]] = {"track": None, "track_since": None, "place": None}
 
 
 def _breached(clock: Clock, event: Event, at: datetime) -> Clock:

@@ -16,10 +16,24 @@ def events_of(moment: Moment, lead: Callable[[], LeadState], at: datetime) -> It
     by then is left out. The hand-over to sales comes first: it stops the running track, and related content
     that the same moment brings is enrolled after it, so that it still arrives.
     """
-    for name in (_reopening, _arrival, _readiness, _enrolment, _stirring, _unattended, _recalculation):
+    for name in (
+        _agreement,
+        _reopening,
+        _arrival,
+        _readiness,
+        _enrolment,
+        _stirring,
+        _unattended,
+        _recalculation,
+        _nurture,
+    ):
         named = name(moment, lead(), at)
         if named and rule_for(lead().stage, named[0]):
             yield named
+
+
+def _agreement(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    return (Event.AGREEMENT_CHANGED, Fact(cause=moment.cause)) if moment.agreement_changed else None
 
 
 def _reopening(moment: Moment, lead: LeadState, at: datetime) -> _Named:
@@ -60,3 +74,22 @@ def _unattended(moment: Moment, lead: LeadState, at: datetime) -> _Named:
 
 def _recalculation(moment: Moment, lead: LeadState, at: datetime) -> _Named:
     return (Event.CALENDAR_CHANGED, Fact(cause=moment.cause)) if moment.recalculate else None
+
+
+def _nurture(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    place = lead.place
+    match moment.nurture:
+        case None:
+            return None
+        case "awaited":
+            return (Event.AWAITED, Fact(cause=moment.cause)) if place and place.token == moment.place else None
+        case "goal" | "exit" as why:
+            return (Event.TRACK_DONE, Fact(cause=why, track=lead.track)) if _is_on(lead, moment) else None
+        case how:
+            fact = Fact(cause=how, track=lead.track, shift=moment.shift or None)
+            return (Event.RESUMED, fact) if _is_on(lead, moment) else None
+
+
+def _is_on(lead: LeadState, moment: Moment) -> bool:
+    """Whether the lead is still on the track that the moment is about."""
+    return lead.place is not None and lead.place.track == moment.place

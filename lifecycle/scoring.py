@@ -290,6 +290,13 @@ def holds(criterion: AnyCriterion, profile: Profile) -> bool:
     return _answer(criterion, _Facts(profile, _NO_TIME)) is Answer.MET
 
 
+def met(
+    criterion: AnyCriterion, profile: Profile, engagements: Iterable[Engagement], at: datetime, since: datetime | None
+) -> bool:
+    """Tell whether a criterion is met at `at` by what the lead is and did from `since` on."""
+    return _answer(criterion, _facts(profile, engagements, at, since)) is Answer.MET
+
+
 def _facts(profile: Profile, engagements: Iterable[Engagement], at: datetime, since: datetime | None) -> _Facts:
     by_event: dict[str, list[Engagement]] = defaultdict(list)
     for engagement in engagements:

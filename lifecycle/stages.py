@@ -33,10 +33,15 @@ class Event(StrEnum):
     ENROLLED = "enrolled"
     ACCELERATED = "accelerated"
     UNENROLLED = "unenrolled"
+    STEP_DUE = "step_due"
+    AWAITED = "awaited"
+    TRACK_DONE = "track_done"
+    RESUMED = "resumed"
     ACCOUNT_STIRRED = "account_stirred"
     ASSIGNED = "assigned"
     UNATTENDED = "unattended"
     CALENDAR_CHANGED = "calendar_changed"
+    AGREEMENT_CHANGED = "agreement_changed"
     DUE_SOON = "due_soon"
     ACCEPTED = "accepted"
     ACCEPTANCE_OVERDUE = "acceptance_overdue"
@@ -64,6 +69,7 @@ class Effect(StrEnum):
     RECYCLE = "recycle"
     HAND_TO_ACCOUNT_EXECUTIVE = "hand_to_account_executive"
     ALERT_ACCOUNT_OWNER = "alert_account_owner"
+    GO_ON_ON_TRACK = "go_on_on_track"
     REST = "rest"
 
 
@@ -94,6 +100,7 @@ RULES: Final = (
     Rule(S.INQUIRY,      E.PREQUALIFIED,           S.NURTURE,       X.ENROLL_IN_DEFAULT_TRACK),
     Rule(S.INQUIRY,      E.SALES_READY,            S.MQL,           X.HAND_TO_SALES),
     Rule(S.INQUIRY,      E.RULED_OUT,              S.DISQUALIFIED),
+    Rule(S.INQUIRY,      E.AGREEMENT_CHANGED,      S.INQUIRY),
     Rule(S.INQUIRY,      E.ACCOUNT_STIRRED,        S.INQUIRY,       X.ALERT_ACCOUNT_OWNER),
     Rule(S.NURTURE,      E.SALES_READY,            S.MQL,           X.HAND_TO_SALES),
     Rule(S.NURTURE,      E.RULED_OUT,              S.DISQUALIFIED),
@@ -101,6 +108,11 @@ RULES: Final = (
     Rule(S.NURTURE,      E.ENROLLED,               S.NURTURE),
     Rule(S.NURTURE,      E.ACCELERATED,            S.NURTURE),
     Rule(S.NURTURE,      E.UNENROLLED,             S.NURTURE),
+    Rule(S.NURTURE,      E.STEP_DUE,               S.NURTURE,      X.GO_ON_ON_TRACK),
+    Rule(S.NURTURE,      E.AWAITED,                S.NURTURE,      X.GO_ON_ON_TRACK),
+    Rule(S.NURTURE,      E.RESUMED,                S.NURTURE,      X.GO_ON_ON_TRACK),
+    Rule(S.NURTURE,      E.TRACK_DONE,             S.NURTURE),
+    Rule(S.NURTURE,      E.AGREEMENT_CHANGED,      S.NURTURE),
     Rule(S.NURTURE,      E.ACCOUNT_STIRRED,        S.NURTURE,       X.ALERT_ACCOUNT_OWNER),
     Rule(S.MQL,          E.ACCEPTED,               S.SAL),
     Rule(S.MQL,          E.DUE_SOON,               S.MQL,           X.REMIND),
@@ -112,6 +124,10 @@ RULES: Final = (
     Rule(S.MQL,          E.CALENDAR_CHANGED,       S.MQL),
     Rule(S.MQL,          E.ENROLLED,               S.MQL),
     Rule(S.MQL,          E.UNENROLLED,             S.MQL),
+    Rule(S.MQL,          E.STEP_DUE,               S.MQL,          X.GO_ON_ON_TRACK),
+    Rule(S.MQL,          E.AWAITED,                S.MQL,          X.GO_ON_ON_TRACK),
+    Rule(S.MQL,          E.RESUMED,                S.MQL,          X.GO_ON_ON_TRACK),
+    Rule(S.MQL,          E.TRACK_DONE,             S.MQL),
     Rule(S.MQL,          E.ACCOUNT_STIRRED,        S.MQL,           X.ALERT_ACCOUNT_OWNER),
     Rule(S.SAL,          E.ATTEMPTED,              S.SAL),
     Rule(S.SAL,          E.DUE_SOON,               S.SAL,           X.REMIND),
@@ -125,6 +141,10 @@ RULES: Final = (
     Rule(S.SAL,          E.UNATTENDED,             S.SAL,           X.ROUTE_AGAIN),
     Rule(S.SAL,          E.CALENDAR_CHANGED,       S.SAL),
     Rule(S.SAL,          E.UNENROLLED,             S.SAL),
+    Rule(S.SAL,          E.STEP_DUE,               S.SAL,          X.GO_ON_ON_TRACK),
+    Rule(S.SAL,          E.AWAITED,                S.SAL,          X.GO_ON_ON_TRACK),
+    Rule(S.SAL,          E.RESUMED,                S.SAL,          X.GO_ON_ON_TRACK),
+    Rule(S.SAL,          E.TRACK_DONE,             S.SAL),
     Rule(S.SAL,          E.ACCOUNT_STIRRED,        S.SAL,           X.ALERT_ACCOUNT_OWNER),
     Rule(S.SQL,          E.RETURNED,               S.NURTURE,       X.RECYCLE),
     Rule(S.SQL,          E.WON,                    S.WON),
@@ -132,6 +152,10 @@ RULES: Final = (
     Rule(S.SQL,          E.ASSIGNED,               S.SQL),
     Rule(S.SQL,          E.UNATTENDED,             S.SQL,           X.ROUTE_AGAIN),
     Rule(S.SQL,          E.UNENROLLED,             S.SQL),
+    Rule(S.SQL,          E.STEP_DUE,               S.SQL,          X.GO_ON_ON_TRACK),
+    Rule(S.SQL,          E.AWAITED,                S.SQL,          X.GO_ON_ON_TRACK),
+    Rule(S.SQL,          E.RESUMED,                S.SQL,          X.GO_ON_ON_TRACK),
+    Rule(S.SQL,          E.TRACK_DONE,             S.SQL),
     Rule(S.SQL,          E.ACCOUNT_STIRRED,        S.SQL,           X.ALERT_ACCOUNT_OWNER),
     Rule(S.LOST,         E.REOPENED,               S.NURTURE,       X.RECYCLE),
     Rule(S.DISQUALIFIED, E.REOPENED,               S.NURTURE,       X.RECYCLE),

@@ -102,11 +102,23 @@ Branching.model_rebuild()
 WaitingFor.model_rebuild()
 
 
+class CatchUp(Part):
+    """What happens to mails that are more than `after` late: sent late, left out, or only the last of them sent."""
+
+    after: Duration = "1d"
+    policy: Literal["late", "skip", "collapse"] = "collapse"
+
+
 class Track(Part):
-    """A nurture campaign: steps in order, and the engagement that is its goal."""
+    """A nurture campaign: steps in order, and the engagement that is its goal.
+
+    `exit` takes a lead off it without having reached the goal; `topic` is what leads agree, or not, to hear of.
+    """
 
     id: Id
     name: str = Field(min_length=1, max_length=200)
+    topic: Id = "marketing"
+    catch_up: CatchUp = CatchUp()
     goal: Bounded | None = None
     exit: Bounded | None = None
     steps: tuple[Step, ...] = Field(min_length=1)

@@ -17,10 +17,12 @@ from .session import Sessions, in_transaction
 from .tables import AgreementVersion, Signature, User
 
 SIDES = ("marketing", "sales")
+OPEN = ("draft", "signed")
+"""Versions that can still come into force."""
 
 
 class CannotSign(Exception):
-    """The version cannot be signed or activated now; the sentence says why, `missing` what is needed."""
+    """A version cannot be signed, replaced or activated now; the sentence says why, `missing` what is needed."""
 
     def __init__(self, detail: str, missing: tuple[str, ...] = ()) -> None:
         super().__init__(detail)
@@ -38,6 +40,21 @@ async def load(session: AsyncSession, version: int) -> tuple[Agreement, Scorer]:
     return scorer(orjson.dumps(row.body, option=orjson.OPT_SORT_KEYS))
 
 
+def zone_of(row: AgreementVersion) -> str:
+    """Return the time zone in which both sides keep their calendar."""
+    calendar = row.body["calendar"]
+    return "UTC" if isinstance(calendar, str) else str(calendar["timezone"])
+
+
+async def compared_with(session: AsyncSession, version: int) -> int | None:
+    """Return the version that an edit is read against: the one in force, else the one before; None for the first."""
+    now = await active(session)
+    if now and now.version != version:
+        return now.version
+    before = select(sa.func.max(AgreementVersion.version)).where(col(AgreementVersion.version) < version)
+    return (await session.exec(before)).one()
+
+
 @lru_cache(maxsize=64)
 def scorer(body: bytes) -> tuple[Agreement, Scorer]:
     """Return the agreement in `body` (JSON) and its scorer, made once per content."""
@@ -45,11 +62,19 @@ def scorer(body: bytes) -> tuple[Agreement, Scorer]:
     return agreement, Scorer(agreement)
 
 
-async def add_draft(make: Sessions, agreement: Agreement, source: str, author: UUID | None) -> AgreementVersion:
-    """Keep `agreement`, as its file `source` has it, as the next version; an edit is always a new version."""
+async def add_draft(
+    make: Sessions, agreement: Agreement, source: str, author: UUID | None, replaces: int | None = None
+) -> AgreementVersion:
+    """Keep `agreement`, as its file `source` has it, as the next version; an edit is always a new version.
+
+    The version that it `replaces` is withdrawn, whoever signed it: nobody signs or activates it by mistake. Raises
+    CannotSign when that one is no draft any more.
+    """
 
     async def work(session: AsyncSession) -> AgreementVersion:
-        await session.exec(sa.text("LOCK TABLE agreements IN SHARE ROW EXCLUSIVE MODE"))  # type: ignore[call-overload]
+        await session.exec(_ONE_AT_A_TIME)  # type: ignore[call-overload]
+        if replaces is not None:
+            await _withdraw(session, replaces)
         latest = (await session.exec(select(sa.func.max(AgreementVersion.version)))).one() or 0
         draft = AgreementVersion(
             version=latest + 1,
@@ -88,11 +113,47 @@ async def sign(make: Sessions, version: int, side: str, user_id: UUID) -> Agreem
     return await in_transaction(make, work)
 
 
-async def activate(make: Sessions, version: int, in_flight: str, now: datetime) -> AgreementVersion | None:
-    """Put a version that both sides signed in force; the one before is superseded. Raises CannotSign."""
+_ONE_AT_A_TIME = sa.text("LOCK TABLE agreements IN SHARE ROW EXCLUSIVE MODE")
+
+
+async def _withdraw(session: AsyncSession, version: int) -> None:
+    row = await session.get(AgreementVersion, version)
+    if row is None:
+        raise CannotSign(f"There is no version {version} to replace.")
+    if row.status not in OPEN:
+        raise CannotSign(f"Version {version} is {row.status}; only a draft can be replaced.")
+    row.status = "withdrawn"
+
+
+async def unsign(make: Sessions, version: int, user_id: UUID) -> AgreementVersion | None:
+    """Take back the signature that this person gave; None when there is no such version. Raises CannotSign."""
 
     async def work(session: AsyncSession) -> AgreementVersion | None:
-        await session.exec(sa.text("LOCK TABLE agreements IN SHARE ROW EXCLUSIVE MODE"))  # type: ignore[call-overload]
+        await session.exec(_ONE_AT_A_TIME)  # type: ignore[call-overload]
+        row = await session.get(AgreementVersion, version)
+        if row is None:
+            return None
+        if row.status not in OPEN:
+            raise CannotSign(f"Version {version} is {row.status}; its signatures stay.")
+        mine = select(Signature).where(Signature.version == version, Signature.user_id == user_id)
+        given = (await session.exec(mine)).first()
+        if given is None:
+            raise CannotSign(f"You have not signed version {version}.")
+        await session.delete(given)
+        row.status = "draft"
+        return row
+
+    return await in_transaction(make, work)
+
+
+async def activate(make: Sessions, version: int, in_flight: str, now: datetime) -> AgreementVersion | None:
+    """Put a version that both sides signed in force; the one before is superseded. Raises CannotSign.
+
+    Once more is the same as once; what happens to leads under way was chosen the first time.
+    """
+
+    async def work(session: AsyncSession) -> AgreementVersion | None:
+        await session.exec(_ONE_AT_A_TIME)  # type: ignore[call-overload]
         row = await session.get(AgreementVersion, version)
         if row is None:
             return None
@@ -100,8 +161,10 @@ async def activate(make: Sessions, version: int, in_flight: str, now: datetime) 
         missing = tuple(f"the signature of {side}" for side in SIDES if side not in signed)
         if missing:
             raise CannotSign(f"Version {version} is not signed by both sides.", missing)
-        if row.status == "superseded":
-            raise CannotSign(f"Version {version} was superseded; sign a new version to go back to it.")
+        if row.status in ("superseded", "withdrawn"):
+            raise CannotSign(f"Version {version} was {row.status}; sign a new version to go back to it.")
+        if row.status == "active" and row.in_flight != in_flight:
+            raise CannotSign(f"Version {version} is in force already, activated with {row.in_flight}.")
         old = sa.update(AgreementVersion).where(
             col(AgreementVersion.status) == "active", col(AgreementVersion.version) != version
         )

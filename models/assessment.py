@@ -7,20 +7,23 @@ written beside the scores (the outbox) and signalled to the workflows afterwards
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from uuid_utils.compat import uuid7
 
 from lifecycle.agreement import Agreement
+from lifecycle.criteria import AnyCriterion, Criterion, EventCriterion, walk
 from lifecycle.lead import LeadState, Moment
 from lifecycle.reasons import Reason
-from lifecycle.scoring import Assessment, Engagement, Scorer
+from lifecycle.scoring import Assessment, Engagement, Scorer, met
 from lifecycle.stages import Stage
 
 from . import agreements
@@ -76,9 +79,10 @@ async def engagements_of(
     that the two reach together would be missed.
     """
     row = EngagementRow
+    named = scorer.event_names | {event for lead in leads for watch in lead.awaits or () for event in _events(watch)}
     query = sa.select(col(row.visitor_id), col(row.message_id), col(row.event), col(row.at), col(row.properties)).where(
         col(row.visitor_id).in_([lead.id for lead in leads]),
-        col(row.event).in_(scorer.event_names),
+        col(row.event).in_(named),
         col(row.at) >= at - scorer.horizon,
     )
     done: dict[UUID, list[Engagement]] = defaultdict(list)
@@ -109,7 +113,40 @@ def _score(
                 "topic": source.topic if source else None,
             }
         )
-    return rows
+    return rows + [_row(lead, moment) for moment in _on_track(lead, done, at)]
+
+
+def _row(lead: Lead, moment: Moment) -> dict[str, Any]:
+    body = moment.model_dump(mode="json", exclude_defaults=True)
+    return {"id": uuid7(), "lead_id": lead.id, "key": moment.key, "body": body, "evidence": [], "topic": None}
+
+
+def _on_track(lead: Lead, done: list[Engagement], at: datetime) -> list[Moment]:
+    """What the lead's track waits for and has come: the engagement that a step awaits, its goal, its exit."""
+    found = []
+    for watch in lead.awaits or ():
+        since = datetime.fromisoformat(watch["since"])
+        if met(_criterion(orjson.dumps(watch["when"])), lead.profile, done, at, since):
+            key = f"{lead.cycle}:{watch['what']}:{watch['place']}:{since:%Y%m%d%H%M%S}"
+            found.append(
+                Moment(
+                    key=key, cause=watch["what"], at=at, cycle=lead.cycle, nurture=watch["what"], place=watch["place"]
+                )
+            )
+    return found
+
+
+def _events(watch: dict[str, Any]) -> list[str]:
+    parts = walk(_criterion(orjson.dumps(watch["when"])))
+    return [part.event for part in parts if isinstance(part, EventCriterion)]
+
+
+@lru_cache(maxsize=1_024)
+def _criterion(body: bytes) -> AnyCriterion:
+    return _CRITERION.validate_python(orjson.loads(body))
+
+
+_CRITERION: Final[TypeAdapter[AnyCriterion]] = TypeAdapter(Criterion)
 
 
 def counted_since(lead: Lead) -> datetime | None:
@@ -194,14 +231,35 @@ async def adopt(make: Sessions, version: int, in_flight: str, now: datetime) -> 
         moved, after = moved + len(page), page[-1]
 
 
+def concerned(version: int, in_flight: str) -> sa.ColumnElement[bool]:
+    """The leads that come under `version` at once when it is activated so."""
+    unbound: sa.ColumnElement[bool] = col(Lead.agreement_version).is_(None)
+    if in_flight != "rescore":
+        return unbound
+    early = col(Lead.stage).in_([Stage.INQUIRY, Stage.NURTURE])
+    return unbound | (early & (col(Lead.agreement_version) != version))
+
+
+def change_of_terms(lead: Lead, version: int, at: datetime) -> Moment | None:
+    """Return what tells a workflow with the terms of another version that those of `version` hold from now on."""
+    if lead.state is None:
+        return None  # its first move brings them
+    held = LeadState.model_validate(lead.state).terms
+    if held is not None and held.version == version:
+        return None
+    key = f"{lead.cycle}:agreement:{version}"
+    return Moment(key=key, cause="agreement", at=at, cycle=lead.cycle, agreement_changed=True)
+
+
 async def _adopt_page(version: int, in_flight: str, after: UUID, now: datetime, session: AsyncSession) -> list[UUID]:
-    concerned: sa.ColumnElement[bool] = col(Lead.agreement_version).is_(None)
-    if in_flight == "rescore":
-        early = col(Lead.stage).in_([Stage.INQUIRY, Stage.NURTURE])
-        concerned = sa.or_(concerned, early & (col(Lead.agreement_version) != version))
-    query = select(Lead).where(concerned, col(Lead.id) > after).order_by(col(Lead.id)).limit(PAGE)
+    query = select(Lead).where(concerned(version, in_flight), col(Lead.id) > after).order_by(col(Lead.id)).limit(PAGE)
     leads = list(await session.exec(query.with_for_update()))
     for lead in leads:
         lead.agreement_version = version
+    told = [_row(lead, moment) for lead in leads if (moment := change_of_terms(lead, version, now))]
+    if told:  # before what fires under the version, so that its terms hold by then
+        rows = insert(OutboxMoment).values(told).on_conflict_do_nothing(index_elements=["lead_id", "key"])
+        await session.exec(rows)
+        await session.exec(NOTIFY)  # type: ignore[call-overload]
     await assess(session, leads, now)
     return [lead.id for lead in leads]

@@ -175,11 +175,11 @@ _READ = (
 
 
 def _visible(viewer: Viewer) -> Any:
-    """The leads that `viewer` may see: a rep own ones, a manager the team's and those nobody has yet."""
+    """The leads that `viewer` may see: a rep own ones, a manager the team's and those of sales that nobody has."""
     if viewer.role in SEES_ALL:
         return sa.true()
     if viewer.role == "manager":
-        unowned = col(Lead.owner_id).is_(None) & (col(Lead.stage) == Stage.MQL)
+        unowned = col(Lead.owner_id).is_(None) & col(Lead.stage).in_(WITH_SALES)
         return col(Lead.owner_id).in_([*viewer.team, viewer.id]) | unowned
     return col(Lead.owner_id) == viewer.id
 

@@ -74,7 +74,7 @@ async def consider(
             passed.append(Considered(user=known.name, why=away))
         else:
             return Choice(known.owner, known.why, (*passed, Considered(user=known.name, chosen=True, why=known.why)))
-    choice = choose(await _candidates(session, at), rule_of(agreement, row.profile), let_lie)
+    choice = choose(await candidates(session, at), rule_of(agreement, row.profile), let_lie)
     others = tuple(one for one in choice.considered if one.user not in {first.user for first in passed} or one.chosen)
     return Choice(choice.owner, choice.why, (*passed, *others), choice.credit, choice.free_at)
 
@@ -98,9 +98,10 @@ async def _known(
     return [known for known in found if known]
 
 
-async def _candidates(session: AsyncSession, at: datetime) -> list[Candidate]:
+async def candidates(session: AsyncSession, at: datetime) -> list[Candidate]:
+    """Return every active rep as routing sees them at `at`."""
     reps = list(await session.exec(select(User).where(User.role == "rep", col(User.active)).order_by(col(User.id))))
-    away = await _away(session, [rep.id for rep in reps], at)
+    away = await absent(session, [rep.id for rep in reps], at)
     taken = await _taken(session, [rep.id for rep in reps if rep.capacity is not None], at)
     return [_candidate(rep, away.get(rep.id), taken.get(rep.id)) for rep in reps]
 
@@ -108,7 +109,6 @@ async def _candidates(session: AsyncSession, at: datetime) -> list[Candidate]:
 def _candidate(rep: User, back: datetime | None, taken: tuple[int, datetime] | None) -> Candidate:
     count, oldest = taken or (0, None)
     full = rep.capacity is not None and count >= rep.capacity > 0
-    again = [when for when in (back, oldest + MONTH if full and oldest else None) if when]
     return Candidate(
         id=str(rep.id),
         name=rep.email,
@@ -117,12 +117,12 @@ def _candidate(rep: User, back: datetime | None, taken: tuple[int, datetime] | N
         capacity=rep.capacity,
         taken=count,
         absent=back is not None,
-        free_again=max(again, default=None),
+        free_again=back or (oldest + MONTH if full and oldest else None),
         territories=frozenset(rep.territories),
     )
 
 
-async def _away(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[UUID, datetime]:
+async def absent(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[UUID, datetime]:
     """Return who of `ids` is absent at `at`, and until when."""
     query = (
         select(Absence.user_id, sa.func.max(Absence.ends_at))
@@ -165,5 +165,5 @@ async def person(session: AsyncSession, user_id: str, why: str, at: datetime) ->
     user = await session.get(User, UUID(user_id))
     if user is None or not user.active:
         return None
-    away = await _away(session, [user.id], at)
+    away = await absent(session, [user.id], at)
     return Known(user_id, user.email, why, away.get(user.id))

@@ -208,7 +208,7 @@ class Lead(SQLModel, table=True):
     version: int = 0
     owner_id: UUID | None = Field(default=None, foreign_key="users.id")
     track: str | None = None
-    awaits: dict[str, Any] | None = Field(default=None, sa_type=JSONB(none_as_null=True))
+    awaits: Any = Field(default=None, nullable=True, sa_type=JSONB(none_as_null=True))
     merged_into: UUID | None = Field(default=None, foreign_key="leads.id")
     sla_kind: str | None = None
     sla_due_at: datetime | None = Field(default=None, sa_type=_Time)
@@ -419,6 +419,16 @@ class MailLink(SQLModel, table=True):
     mail_id: UUID = Field(primary_key=True, foreign_key="mails.id")
     name: str = Field(primary_key=True)
     url: str
+
+
+class Link(SQLModel, table=True):
+    """Where `{{ link.NAME }}` in a track's mails leads."""
+
+    __tablename__ = "links"
+
+    name: str = Field(primary_key=True)
+    url: str
+    updated_at: datetime = Field(sa_type=_Time)
 
 
 class Consent(SQLModel, table=True):

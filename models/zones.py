@@ -1,10 +1,15 @@
-"""In whose time zone a person reads a clock."""
+"""In which time zone a person of the house, or a lead, reads a clock."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+from lifecycle.agreement import zone
 
 from . import agreements
 from .calendars import Calendars
@@ -29,3 +34,25 @@ def own_time(at: datetime, zone: ZoneInfo, now: datetime) -> str:
     """Return an instant as its reader would say it: `Thu 17:00 your time`, with the date when it is not this week."""
     near = abs(at - now) < timedelta(days=6)
     return f"{at.astimezone(zone):{'%a %H:%M' if near else '%a %d %b %H:%M'}} your time"
+
+
+def zone_of_lead(profile: Mapping[str, Any]) -> ZoneInfo:
+    """Return the lead's zone as its profile says it, else the first of its country, else UTC."""
+    named = profile.get("timezone")
+    if isinstance(named, str):
+        try:
+            return ZoneInfo(zone(named))
+        except ValueError:
+            pass
+    return ZoneInfo(_of_countries().get(str(profile.get("country", "")).upper(), "UTC"))
+
+
+@cache
+def _of_countries() -> dict[str, str]:
+    """The first zone of each country, as the time zone database lists them (its file `zone.tab`)."""
+    first: dict[str, str] = {}
+    for line in (files("tzdata") / "zoneinfo" / "zone.tab").read_text().splitlines():
+        if not line.startswith("#"):
+            country, _, name = line.split("\t")[:3]
+            first.setdefault(country, name)
+    return first

@@ -145,6 +145,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_merges_kept_id'), 'merges', ['kept_id'], unique=False)
     op.create_index(op.f('ix_merges_merged_id'), 'merges', ['merged_id'], unique=False)
+    op.create_table('links',
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('url', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('name')
+    )
     op.create_table('mail_links',
     sa.Column('mail_id', sa.Uuid(), nullable=False),
     sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -165,6 +171,7 @@ def downgrade() -> None:
     op.drop_column('leads', 'merged_into')
     op.drop_column('leads', 'awaits')
     op.drop_table('mail_links')
+    op.drop_table('links')
     op.drop_index(op.f('ix_merges_merged_id'), table_name='merges')
     op.drop_index(op.f('ix_merges_kept_id'), table_name='merges')
     op.drop_table('merges')

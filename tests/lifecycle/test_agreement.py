@@ -163,6 +163,9 @@ def test_routing_may_ask_for_the_profile_and_falls_back_to_everyone(midmarket: A
         ("routing.rules", [WEST, WEST], "routing.rules has the id 'west' twice"),
         ("recycle.no_fit.to", "limbo", "'nurture' or 'disqualified'"),
         ("recycle.max_cycles", 0, "greater than or equal to 1"),
+        ("outreach.quiet", "20:00-24:00", "span of hours"),
+        ("recycle.no_bant.after", "3d", "is for lost leads"),
+        ("sla.acceptance.within", "400d", "longer than 366 days"),
     ],
 )
 def test_what_no_agreement_may_say_is_refused(midmarket: Agreement, path: str, value: object, says: str) -> None:

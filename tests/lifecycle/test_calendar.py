@@ -12,6 +12,7 @@ from lifecycle.calendar import BusinessHours, NeverOpen, Span, WorkingTime
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WEEK = dict.fromkeys(("mon", "tue", "wed", "thu", "fri"), ("09:00-17:00",))
+THREE_DAYS = dict.fromkeys(("tue", "wed", "thu"), ("09:00-17:00",))
 H = timedelta(hours=1)
 MIN = timedelta(minutes=1)
 
@@ -128,8 +129,25 @@ def test_hours_that_change_leave_the_past_as_it_was_counted() -> None:
     assert time_.add(at(3, 12), 4 * H) == at(5, 10)
     assert time_.add(at(3, 9), H) == at(3, 10)
     assert time_.add(at(5, 9), H) == at(5, 10)
-    assert time_.due(at(3, 12), "1d") == at(4, 12) and time_.zone == BERLIN
+    assert time_.due(at(3, 12), "1d") == at(4, 11)  # the fourth closes at eleven
+    assert time_.due(at(3, 12), "2d") == at(5, 12) and time_.zone == BERLIN
     assert WorkingTime(long).zone == BERLIN
+    shut = BusinessHours(BERLIN, {})
+    with pytest.raises(NeverOpen):
+        WorkingTime(long, ((at(4, 0), shut),)).due(at(3, 12), "1d")
+
+
+def test_each_day_counts_by_the_hours_that_held_on_it() -> None:
+    part = BusinessHours.of(Calendar.model_validate({"timezone": "Europe/Berlin", "hours": THREE_DAYS}))
+    full = hours("09:00-17:00")
+    assert WorkingTime(part).due(at(3, 10), "10d") == at(25, 10)
+    assert WorkingTime(part, ((at(18, 8), full),)).due(at(3, 10), "10d") == at(23, 10)
+
+
+def test_a_deadline_in_days_does_not_fall_into_an_absence() -> None:
+    away: tuple[Span, ...] = ((at(4, 10), at(4, 15)),)
+    open_ = BusinessHours.of(Calendar.model_validate({"timezone": "Europe/Berlin", "hours": WEEK}), shut=away)
+    assert open_.add_days(at(3, 11), 1) == at(4, 15)
 
 
 def test_a_house_opens_now_or_at_its_next_hour() -> None:

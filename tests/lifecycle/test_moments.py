@@ -73,5 +73,15 @@ def test_a_changed_calendar_concerns_a_lead_whose_clocks_run() -> None:
         assert happens(a_lead(stage), holiday)[0] == []
 
 
+def test_another_agreement_concerns_a_lead_that_marketing_has_before_anything_else_does() -> None:
+    changed = a_moment(agreement_changed=True, cause="agreement")
+    for stage in (Stage.INQUIRY, Stage.NURTURE):
+        assert happens(a_lead(stage), changed)[0] == [Event.AGREEMENT_CHANGED]
+        ready = changed.model_copy(update={"sales_ready": True})
+        assert happens(a_lead(stage), ready)[0] == [Event.AGREEMENT_CHANGED, Event.SALES_READY]
+    for stage in (Stage.MQL, Stage.SQL, Stage.LOST):
+        assert happens(a_lead(stage), changed)[0] == []
+
+
 def test_what_the_table_has_no_row_for_is_left_out() -> None:
     assert happens(a_lead(Stage.SAL), a_moment(sales_ready=True, enroll="related-content"))[0] == []
