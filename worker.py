@@ -4,66 +4,121 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.alerting import CHANNEL as ALERTS
-from activities.channels import Chat, Mailer
+from activities.channels import Chat
 from activities.contracts import OUTSIDE
+from activities.imports import Imports
 from activities.mailboxes import Mailboxes
+from activities.mails import MailCalls, Mails
 from activities.messages import Messages
+from activities.nurture import CHANNEL as MAILS
 from activities.outbox import Outbox
 from activities.projection import Projection
 from activities.relay import Relay
+from activities.reviews import Reviews
+from activities.smtp import Mailer
 from models import agreements
 from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
+from models.imports import CHANNEL as IMPORTS
+from models.outreach import Signer
 from models.session import Sessions, make_engine, sessions
 from serve.addresses import database_url
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
 from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
+from workflows.imports import ImportWorkflow
 from workflows.lead import LeadWorkflow
+from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
+from workflows.review import ReviewWorkflow
 from workflows.schedules import ensure_schedules
 from workflows.sweep import OutboxSweep
 
+WORKFLOWS: Final = (
+    *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
+    *(MailWorkflow, ImportWorkflow, OutboxSweep, ReviewWorkflow),
+)
 
-@asynccontextmanager
-async def working(
-    client: Client, projection: Projection, relay: Relay, messages: Messages, task_queue: str = TASK_QUEUE
-) -> AsyncIterator[None]:
-    """Work on `task_queue` while the context lasts, and beside it on the queue of what leaves the house.
 
-    Few workflow tasks at once, since one process is one core; the server holds back what leaves.
+class Work:
+    """All that a worker does on one task queue: workflows, activities, and the relay of what was committed.
+
+    The one place where these are put together; `mailboxes` are windows and pauses other than the usual ones.
     """
-    inside = Worker(
-        client,
-        task_queue=task_queue,
-        workflows=[LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow, OutboxSweep],
-        activities=[
-            projection.settle, projection.note_refused, relay.sweep,
-            messages.opens, messages.compose, messages.fall_back,
-        ],
-        max_cached_workflows=5_000,
-        max_concurrent_workflow_tasks=8,
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
-        graceful_shutdown_timeout=timedelta(seconds=2),
-    )  # fmt: skip
-    outside = Worker(
-        client,
-        task_queue=f"{task_queue}{OUTSIDE}",
-        activities=[messages.send],
-        max_concurrent_activities=16,
-        max_task_queue_activities_per_second=50,
-        graceful_shutdown_timeout=timedelta(seconds=2),
-    )
-    async with inside, outside:
-        yield
+
+    def __init__(
+        self,
+        make: Sessions,
+        client: Client,
+        database_url: str,
+        mailer: Mailer,
+        url: str,
+        secret: bytes,
+        *,
+        task_queue: str = TASK_QUEUE,
+        chat: Chat | None = None,
+        **mailboxes: Any,
+    ) -> None:
+        self._client, self._task_queue = client, task_queue
+        self.outbox = Outbox(make, client, task_queue)
+        self.mailboxes = Mailboxes(make, client, task_queue, **mailboxes)
+        self.mails = MailCalls(make, client, task_queue)
+        imports = Imports(make, client, task_queue)
+        self.relay = Relay(
+            {
+                MOMENTS: self.outbox.deliver,
+                ALERTS: self.mailboxes.call,
+                MAILS: self.mails.call,
+                IMPORTS: imports.start_waiting,
+            },
+            database_url,
+        )
+        projection, messages = Projection(make), Messages(make, chat or Chat(), mailer, url)
+        mails = Mails(make, mailer, url, Signer(secret))
+        reviews = Reviews(make, self.mailboxes, url)
+        self._inside: list[Callable[..., Any]] = [
+            *(projection.settle, projection.note_refused, self.relay.sweep),
+            *(messages.opens, messages.compose, messages.fall_back),
+            *(mails.ready, imports.go_on),
+            *(reviews.opens, reviews.ask, reviews.answered),
+        ]
+        self._outside: list[Callable[..., Any]] = [messages.send, mails.dispatch]
+
+    @asynccontextmanager
+    async def going_on(self) -> AsyncIterator[None]:
+        """Work while the context lasts, and beside it on the queue of what leaves the house.
+
+        Few workflow tasks at once, since one process is one core; the server holds back what leaves.
+        """
+        inside = Worker(
+            self._client,
+            task_queue=self._task_queue,
+            workflows=WORKFLOWS,
+            activities=self._inside,
+            max_cached_workflows=5_000,
+            max_concurrent_workflow_tasks=8,
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
+            graceful_shutdown_timeout=timedelta(seconds=2),
+        )
+        outside = Worker(
+            self._client,
+            task_queue=f"{self._task_queue}{OUTSIDE}",
+            activities=self._outside,
+            max_concurrent_activities=16,
+            max_task_queue_activities_per_second=50,
+            graceful_shutdown_timeout=timedelta(seconds=2),
+        )
+        async with inside, outside:
+            yield
 
 
 async def run(settings: Settings) -> None:
@@ -76,12 +131,13 @@ async def run(settings: Settings) -> None:
     make = sessions(engine)
     client = await connect(settings)
     await ensure_search_attributes(client)
-    await ensure_schedules(client)
-    outbox, mailboxes = Outbox(make, client, TASK_QUEUE), Mailboxes(make, client, TASK_QUEUE)
-    relay = Relay({MOMENTS: outbox.deliver, ALERTS: mailboxes.call}, url)
-    messages = Messages(make, Chat(), Mailer(settings.smtp_url, settings.mail_from), settings.url)
-    async with working(client, Projection(make), relay, messages):
-        standing = [asyncio.create_task(relay.run()), asyncio.create_task(_catch_up(make))]
+    async with make() as session:
+        active = await agreements.active(session)
+    await ensure_schedules(client, agreements.zone_of(active) if active else "UTC")
+    mailer = Mailer(settings.smtp_url, settings.mail_from)
+    work = Work(make, client, url, mailer, settings.url, settings.secret_key.get_secret_value().encode())
+    async with work.going_on():
+        standing = [asyncio.create_task(work.relay.run()), asyncio.create_task(_catch_up(make))]
         await stop.wait()
         for task in standing:
             task.cancel()

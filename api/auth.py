@@ -9,8 +9,13 @@ from models.users import Viewer, viewer_of
 
 from .problems import Refused
 
-PUBLIC: Final = frozenset({"/healthz", "/readyz", "/metrics", "/api/openapi.json", "/"})
-"""What anyone may read; `/v1` has a key of its own."""
+PUBLIC: Final = frozenset(
+    {
+        *("/healthz", "/readyz", "/metrics", "/api/openapi.json", "/"),
+        *("/u/{mail_id}/{signature}", "/l/{mail_id}/{name}/{signature}", "/o/{mail_id}/{signature}"),
+    }
+)
+"""What anyone may read; `/v1` has a key of its own, and the links in mails are signed."""
 
 
 class Policy:

@@ -37,7 +37,7 @@ def own_time(at: datetime, zone: ZoneInfo, now: datetime) -> str:
 
 
 def zone_of_lead(profile: Mapping[str, Any]) -> ZoneInfo:
-    """Return the lead's zone as its profile says it, else the first of its country, else UTC."""
+    """Return the lead's zone as its profile says it, else the one of its country, else UTC."""
     named = profile.get("timezone")
     if isinstance(named, str):
         try:
@@ -47,10 +47,20 @@ def zone_of_lead(profile: Mapping[str, Any]) -> ZoneInfo:
     return ZoneInfo(_of_countries().get(str(profile.get("country", "")).upper(), "UTC"))
 
 
+_MOST_PEOPLE: Final = {
+    "AU": "Australia/Sydney",
+    "BR": "America/Sao_Paulo",
+    "CA": "America/Toronto",
+    "RU": "Europe/Moscow",
+    "UA": "Europe/Kyiv",
+}
+"""Where most people of a country live, when that is not in the zone that is listed first."""
+
+
 @cache
 def _of_countries() -> dict[str, str]:
-    """The first zone of each country, as the time zone database lists them (its file `zone.tab`)."""
-    first: dict[str, str] = {}
+    """The zone of each country: of several the first that the time zone database lists (its file `zone.tab`)."""
+    first = dict(_MOST_PEOPLE)
     for line in (files("tzdata") / "zoneinfo" / "zone.tab").read_text().splitlines():
         if not line.startswith("#"):
             country, _, name = line.split("\t")[:3]

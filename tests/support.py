@@ -15,21 +15,17 @@ from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.alerting import CHANNEL as ALERTS
-from activities.channels import Chat, Mailer
+from activities.channels import Chat
 from activities.mailboxes import Mailboxes
-from activities.messages import Messages
 from activities.outbox import LEAD_WORKFLOW, Outbox
-from activities.projection import Projection
-from activities.relay import Relay as Relaying
+from activities.smtp import Mailer
 from agreements.reader import read_agreement
 from lifecycle.lead import LeadState, Moment, Standing
-from models.assessment import CHANNEL as MOMENTS
 from models.ingest import Message, ingest
 from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import AgreementVersion, Lead, OutboxMoment, TimelineEntry, User
-from worker import working
+from worker import Work
 from workflows.gate import decide, standing
 from workflows.names import workflow_id
 
@@ -56,10 +52,17 @@ class Relay:
     engine: AsyncEngine
     make: Sessions
     client: Client
-    outbox: Outbox
-    mailboxes: Mailboxes
+    work: Work
     task_queue: str
     reps: list[str]
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.work.outbox
+
+    @property
+    def mailboxes(self) -> Mailboxes:
+        return self.work.mailboxes
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -189,10 +192,10 @@ async def running(
     await sign_the_example(make)
     reps = [str((await a_user(make, "rep")).id) for _ in range(2)]
     task_queue = f"leads-{uuid4().hex[:8]}"
-    outbox = Outbox(make, client, task_queue)
-    boxes = Mailboxes(make, client, task_queue, **mailboxes)
-    relaying = Relaying({MOMENTS: outbox.deliver, ALERTS: boxes.call}, str(engine.url))
-    chat, mailer = Chat(timedelta(seconds=1)), Mailer(smtp_url, "Baton <baton@baton.test>")
-    messages = Messages(make, chat, mailer, "http://baton.test")
-    async with working(client, Projection(make), relaying, messages, task_queue):
-        yield Relay(engine, make, client, outbox, boxes, task_queue, reps)
+    mailer, url = Mailer(smtp_url, "Baton <baton@baton.test>"), str(engine.url)
+    work = Work(
+        make, client, url, mailer, "http://baton.test", b"secret",
+        task_queue=task_queue, chat=Chat(timedelta(seconds=1)), **mailboxes,
+    )  # fmt: skip
+    async with mailer, work.going_on():
+        yield Relay(engine, make, client, work, task_queue, reps)

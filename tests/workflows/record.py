@@ -7,12 +7,15 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+from sqlmodel import select
 from temporalio.client import WorkflowHistory
 
 from lifecycle.commands import Accept, Assign, Close, LogAttempt, Qualify, Reject, Reopen, Return
 from lifecycle.lead import Moment
 from lifecycle.reasons import Channel, Outcome, Reason, Verdict
+from models.tables import Mail
 from tests.support import Relay
+from tests.workflows import test_tracks
 from tests.workflows.conftest import Months
 from tests.workflows.journey import eight_months
 from tests.workflows.test_eight_months import GOLDEN
@@ -91,3 +94,13 @@ async def test_record_eight_months(months: Months) -> None:
     if not GOLDEN.exists():
         GOLDEN.write_text(story)
     keep("eight-months", await history(months.relay, lead_id))
+
+
+async def test_record_ninety_days_on_a_track(months: Months) -> None:
+    story = await test_tracks.ninety_days(months)
+    if not test_tracks.GOLDEN.exists():
+        test_tracks.GOLDEN.write_text(story)
+    async with months.relay.make() as session:
+        query = select(Mail.lead_id).where(Mail.track_id == "ninety", Mail.step == "5.then.0").limit(1)
+        lead_id = (await session.exec(query)).one()
+    keep("on-a-track", await history(months.relay, lead_id))
