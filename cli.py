@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -18,12 +18,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 import settings as environment
+from lifecycle.agreement import Agreement
+from lifecycle.backtest import Sheet
 from models.session import Sessions
 from serve.parts import CannotServe
 from settings import Settings
@@ -163,19 +167,81 @@ def replay(
 @agreement.command()
 def validate(file: Annotated[Path, typer.Argument(help="YAML or JSON.")]) -> None:
     """Check an agreement file and say where it is wrong."""
-    from agreements.reader import AgreementInvalid, read_agreement
+    from agreements.reader import AgreementInvalid
 
     try:
-        read_agreement(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise Failed(f"{file} is not UTF-8 text.") from None
-    except OSError as error:
-        raise Failed(f"{file} cannot be read: {error.strerror}.") from None
+        _agreement_in(file)
     except AgreementInvalid as invalid:
         for problem in invalid.problems:
             out.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     out.print(f"{file} is a valid agreement.", markup=False, soft_wrap=True)
+
+
+@agreement.command()
+def backtest(
+    file: Annotated[Path, typer.Argument(help="The candidate, YAML or JSON.")],
+    outcomes: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="What became of leads: email, accepted, sql, outcome.")
+    ] = None,
+    result_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Where goes the whole result.")
+    ] = None,
+) -> None:
+    """Replay the stored past through an agreement, and say what would have happened."""
+    from agreements.reader import AgreementInvalid
+    from intake.csvfile import UnreadableFile, read_rows
+    from lifecycle.backtest import Fate, sheets
+    from models.backtest import backtest as replay_past
+
+    async def work() -> int:
+        candidate = _agreement_in(file)
+        rows = (row.cells for row in read_rows(outcomes)) if outcomes else ()
+        fates = {cells["email"].strip().lower(): Fate.told(cells) for cells in rows if cells.get("email")}
+        async with _parts() as parts:
+            with _bar("Leads", await _count_leads(parts)) as (bars, bar):
+                result = await replay_past(
+                    parts.make, candidate, datetime.now(UTC),
+                    fates=fates, progress=lambda done: bars.advance(bar, done),
+                )  # fmt: skip
+        for sheet in sheets(result):
+            _print(sheet)
+        for note in result.notes:
+            out.print(note, markup=False, soft_wrap=True)
+        if result_file:
+            await asyncio.to_thread(result_file.write_text, result.model_dump_json(indent=2), encoding="utf-8")
+        return 0
+
+    try:
+        _run(work())
+    except AgreementInvalid as invalid:
+        for problem in invalid.problems:
+            out.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except UnreadableFile as error:
+        raise Failed(str(error)) from None
+
+
+def _agreement_in(file: Path) -> Agreement:
+    from agreements.reader import read_agreement
+
+    try:
+        return read_agreement(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise Failed(f"{file} is not UTF-8 text.") from None
+    except OSError as error:
+        raise Failed(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _print(sheet: Sheet) -> None:
+    if sheet.rows:
+        table = Table(title=Text(sheet.title), title_justify="left", box=None)
+        for head in sheet.columns:
+            table.add_column(Text(head))
+        for row in sheet.rows:
+            table.add_row(*map(Text, row))
+        out.print(table)
+        out.print()
 
 
 @user.command("add")

@@ -83,15 +83,15 @@ class Work:
             database_url,
         )
         projection, messages = Projection(make), Messages(make, chat or Chat(), mailer, url)
-        mails = Mails(make, mailer, url, Signer(secret))
+        self.mailing = Mails(make, mailer, url, Signer(secret))
         reviews = Reviews(make, self.mailboxes, url)
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
-            *(mails.ready, imports.go_on),
+            *(self.mailing.ready, imports.go_on),
             *(reviews.opens, reviews.ask, reviews.answered),
         ]
-        self._outside: list[Callable[..., Any]] = [messages.send, mails.dispatch]
+        self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:

@@ -59,12 +59,13 @@ class Mailboxes:
             )
             rows = (await session.exec(waiting)).all()
             for mailbox in sorted({mailbox for _, mailbox in rows if mailbox}):
-                await self._tell(mailbox)
+                await self.tell(mailbox)
             called = sa.update(EffectEntry).where(col(EffectEntry.key).in_([key for key, _ in rows]))
             await session.exec(called.values(called_at=datetime.now(UTC)))
         return len(rows)
 
-    async def _tell(self, mailbox: str) -> None:
+    async def tell(self, mailbox: str) -> None:
+        """Tell one mailbox's workflow that something waits, and start it if there is none."""
         kind = ACCOUNT if mailbox.startswith("account-") else PERSON
         await self._client.start_workflow(
             kind,

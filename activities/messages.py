@@ -22,8 +22,10 @@ from models.tables import Account, Delivery, EffectEntry, Message, User
 from models.zones import zone_of
 
 from .alerting import managers
-from .channels import Chat, Fate, Mailer, Outcome, masked
+from .channels import Chat, masked
 from .contracts import COMPOSE, FALL_BACK, OPENS, SEND, Attempted
+from .outcomes import Fate, Outcome
+from .smtp import Mailer
 from .wording import FOR_THE_TEAM, Alert, load, still_true, words
 
 MAIL: Final = "mail"

@@ -22,7 +22,22 @@ from models.users import ensure_admin
 from serve.addresses import database_url, temporal_address
 from settings import Settings
 
-from . import accounts, agreements, alerts, health, holidays, idempotency, leads, problems, reports, segment, users
+from . import (
+    accounts,
+    agreements,
+    alerts,
+    health,
+    holidays,
+    idempotency,
+    imports,
+    leads,
+    outreach,
+    problems,
+    reports,
+    segment,
+    tracks,
+    users,
+)
 from .auth import PUBLIC
 from .house import House
 
@@ -30,9 +45,11 @@ _PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
 """Bytes; counted while they are read, whatever the request says of its length."""
 log = structlog.get_logger(__name__)
-ROUTERS: Final = tuple(
-    part.router for part in (leads, accounts, agreements, users, holidays, alerts, reports, segment, health)
+_PARTS: Final = (
+    *(leads, accounts, agreements, tracks, outreach, users, holidays, alerts, imports, reports),
+    *(segment, health),
 )
+ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
     " form-action 'self'; frame-ancestors 'none'",
@@ -112,8 +129,9 @@ class Around:
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
+    most = imports.MAX_UPLOAD if scope["method"] == "POST" and scope["path"] in imports.UPLOADS else MAX_BODY
     declared = Headers(scope=scope).get("content-length", "")
-    left = -1 if declared.isdecimal() and len(declared) < 20 and int(declared) > MAX_BODY else MAX_BODY
+    left = -1 if declared.isdecimal() and len(declared) < 20 and int(declared) > most else most
 
     async def limited() -> Message:
         nonlocal left
@@ -121,7 +139,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
             message = await receive()
             left -= len(message.get("body", b""))
         if left < 0:
-            raise HTTPException(413, f"A request has at most {MAX_BODY // 1_000_000} MB.")
+            raise HTTPException(413, f"A request has at most {most // 1_000_000} MB.")
         return message
 
     return limited

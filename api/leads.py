@@ -27,7 +27,7 @@ from lifecycle.lead import LeadState, NotPossible
 from lifecycle.stages import TERMINAL, Stage
 from models import agreements, leads
 from models.people import normal_email
-from models.tables import Lead, User
+from models.tables import Lead, Track, User
 from models.users import Viewer, find_user
 from models.zones import own_time, zone_of
 from workflows.gate import LeadUnknown, decide, standing
@@ -232,11 +232,12 @@ async def assign(
 
 @router.post("/{lead_id}/enroll", response_model=LeadView, responses=DECISION)
 async def enroll(request: Request, lead_id: UUID, body: EnrollBody, viewer: Marketer) -> Any:
-    """Put the lead on a track that its agreement knows."""
+    """Put the lead on a track: one that was saved, or that its agreement names."""
     lead = await seen_lead(house(request), lead_id, viewer)
     async with house(request).make() as session:
         version = lead["agreement_version"]
-        known = (await agreements.load(session, version))[0].tracks() if version else frozenset()
+        named = (await agreements.load(session, version))[0].tracks() if version else frozenset()
+        known = named | set(await session.exec(select(Track.id)))
     if body.track not in known:
         raise wrong(
             "track", f"is none of {', '.join(sorted(known))}" if known else "is not known: no agreement is in force"

@@ -2,7 +2,9 @@
 
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
+import orjson
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -11,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    HttpUrl,
     ValidationError,
 )
 
@@ -172,6 +175,13 @@ class ActivateBody(Body):
     in_flight: Literal["stay", "next_stage", "rescore"] = "stay"
 
 
+class ReviewBody(Body):
+    """What a look at the agreement in force came to."""
+
+    outcome: Literal["keep", "change"]
+    note: Words | None = None
+
+
 Role = Literal["rep", "manager", "marketing", "ops", "admin"]
 
 
@@ -282,3 +292,108 @@ class LeadList(BaseModel):
 
     items: list[LeadView]
     next: str | None
+
+
+def _from_json(value: Any) -> Any:
+    try:
+        return orjson.loads(value) if isinstance(value, str) else value
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"is no JSON: {error}") from None
+
+
+ProfileField = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+
+
+class ImportOptions(BaseModel):
+    """What may come with an uploaded file, as fields of the form or in the query.
+
+    `mapping` says which profile field a column becomes (`external_id`: the id another system has; null: none, the
+    column is left out), `id_column` which column holds that id.
+    """
+
+    mapping: Annotated[dict[str, ProfileField | None], Field(max_length=1_000), BeforeValidator(_from_json)] = {}
+    id_column: str | None = None
+    dry_run: bool = False
+    filename: str | None = None
+
+
+class ImportView(BaseModel):
+    """An import: `line` of `lines` are taken, and what became of the rows; `undo` once it was undone."""
+
+    id: str
+    filename: str
+    state: Literal["waiting", "running", "checking", "checked", "done", "failed", "cancelled", "undoing", "undone"]
+    said: str
+    dry_run: bool
+    mapping: dict[str, str]
+    line: int
+    lines: int
+    rows: int
+    created: int
+    updated: int
+    unchanged: int
+    errors: int
+    flagged: int
+    by: str
+    created_at: datetime
+    ended_at: datetime | None
+    undo: dict[str, Any] | None
+
+
+class ImportList(BaseModel):
+    """A part of the list of imports."""
+
+    items: list[ImportView]
+    next: str | None
+
+
+class PreviewView(BaseModel):
+    """How a file would be taken; nothing of it is kept."""
+
+    filename: str
+    encoding: str
+    separator: str
+    columns: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+    counts: dict[str, int]
+    problems: list[dict[str, Any]]
+
+
+class PreviewBody(Body):
+    """Which lead the track is previewed on."""
+
+    lead: Annotated[UUID, Field(strict=False)]
+
+
+class ResumeBody(Body):
+    """What happens to what was due while the track was paused."""
+
+    how: Literal["send_now", "skip", "shift"]
+
+
+class MoveBody(Body):
+    """Nothing yet: everybody moves."""
+
+
+class BounceBody(Body):
+    """A mail that came back: which one, by its Message-ID or its address, and whether for good."""
+
+    message_id: Annotated[str, Field(max_length=200), AfterValidator(_storable)] | None = None
+    email: Email | None = None
+    type: Literal["hard", "soft"] = "hard"
+    reason: Annotated[str, Field(max_length=500), AfterValidator(_storable)] = "reported"
+
+
+class ConsentBody(Body):
+    """What the lead said of a topic; `*` is every topic."""
+
+    topic: Annotated[str, Field(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_-]{0,63})$")] = "*"
+    granted: bool
+    source: Annotated[str, Field(max_length=200), AfterValidator(_storable)] = ""
+
+
+class LinkBody(Body):
+    """Where a link in mails leads."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    url: Annotated[HttpUrl, Field(strict=False)]

@@ -45,6 +45,34 @@ class UnreadableFile(Exception):
     """The file is none that rows can be read from; the sentence says why."""
 
 
+class TooLong(UnreadableFile):
+    """The file is packed, and what is in it is more than may be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that came over the network: its name, by which it is spoken of, and its bytes."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a file is written: its encoding, what separates its cells, its columns, and the header's last line."""
+
+    encoding: str
+    separator: str
+    columns: tuple[str, ...]
+    header: int
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One record: the line where it begins, from 1, and its cells by column name, or what is wrong and where."""
@@ -55,41 +83,67 @@ class Row:
     column: str = ""
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield every record after the header. Raises UnreadableFile."""
-    encoding = _encoding(path)
-    separator, skip = _separator(path, encoding)
-    with _text(path, encoding) as lines:
-        try:
+def read_rows(source: Source, *, after: int = 0, shape: Shape | None = None) -> Iterator[Row]:
+    """Yield every record after the header, or after the record that begins at line `after`. Raises UnreadableFile.
+
+    Whoever knows the file's `shape` already saves looking for it.
+    """
+    shape = shape or shape_of(source)
+    with _breaking_off(source), _text(source, shape.encoding) as lines:
+        while lines.number < max(shape.header, after - 1) and lines.next() is not None:
+            pass
+        if lines.number < after and lines.peek() is not None:
+            _take(lines, shape.separator, len(shape.columns))
+        while (line := lines.peek()) is not None:
+            if line.strip():
+                yield _row(lines, shape)
+            else:
+                lines.next()
+
+
+def shape_of(source: Source) -> Shape:
+    """Find out how a file is written. Raises UnreadableFile."""
+    with _breaking_off(source):
+        encoding = _encoding(source)
+        separator, skip = _separator(source, encoding)
+        with _text(source, encoding) as lines:
             for _ in range(skip):
                 lines.next()
             header = _take(lines, separator)
             if isinstance(header, _Broken):
-                raise UnreadableFile(f"The header of {path} cannot be read: {header.reason}.")
+                raise UnreadableFile(f"The header of {source} cannot be read: {header.reason}.")
             if any("\0" in name or _BAD in name for name in header):
-                raise UnreadableFile(f"{path} is no CSV file: its first line is no text.")
-            columns = _distinct(header)
-            while (line := lines.peek()) is not None:
-                if line.strip():
-                    yield _row(lines, separator, columns, encoding)
-                else:
-                    lines.next()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UnreadableFile(f"{path} breaks off after line {lines.number}: {error}.") from None
+                raise UnreadableFile(f"{source} is no CSV file: its first line is no text.")
+            return Shape(encoding, separator, tuple(_distinct(header)), lines.number)
 
 
-def count_lines(path: Path) -> int:
-    """Return the physical lines of a file, for progress bars."""
+def count_lines(source: Source, *, most: int | None = None) -> int:
+    """Return the physical lines of a file, for progress bars.
+
+    Raises UnreadableFile, and TooLong when the file has more than `most` bytes once it is unpacked.
+    """
+    lines = size = 0
+    with _breaking_off(source), _bytes(source) as file:
+        while chunk := file.read(1 << 20):
+            lines += chunk.count(b"\n")
+            size += len(chunk)
+            if most is not None and size > most:
+                raise TooLong(f"{source} holds more than {most // 1_000_000} MB once it is unpacked.")
+    return lines
+
+
+@contextmanager
+def _breaking_off(source: Source) -> Iterator[None]:
     try:
-        with _bytes(path) as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(f"{path} cannot be unpacked: {error}.") from None
+        raise UnreadableFile(f"{source} cannot be unpacked: {str(error).rstrip('.')}.") from None
 
 
-def _row(lines: "_Lines", separator: str, columns: list[str], encoding: str) -> Row:
+def _row(lines: "_Lines", shape: Shape) -> Row:
+    columns = shape.columns
     number, width = lines.number + 1, len(columns)
-    taken = _take(lines, separator, width)
+    taken = _take(lines, shape.separator, width)
     if isinstance(taken, _Broken):
         return Row(number, {}, taken.reason, columns[min(taken.column, width - 1)])
     if len(taken) > width and not any(cell.strip() for cell in taken[width:]):
@@ -100,7 +154,7 @@ def _row(lines: "_Lines", separator: str, columns: list[str], encoding: str) -> 
         if "\0" in cell:
             return Row(number, {}, "holds a NUL byte", column)
         if _BAD in cell:
-            return Row(number, {}, f"holds bytes that are no text in {encoding}", column)
+            return Row(number, {}, f"holds bytes that are no text in {shape.encoding}", column)
     if not any(cell.strip() for cell in taken):
         return Row(number, {}, "the row is empty")
     return Row(number, dict(zip(columns, (cell.strip() for cell in taken), strict=True)))
@@ -230,10 +284,10 @@ def _distinct(names: list[str]) -> list[str]:
     return distinct
 
 
-def _separator(path: Path, encoding: str) -> tuple[str, int]:
+def _separator(source: Source, encoding: str) -> tuple[str, int]:
     """Return the separator under which most of the first records are as wide as the header, and its line's index."""
     head: list[str] = []
-    with _text(path, encoding) as lines:
+    with _text(source, encoding) as lines:
         while len(head) < _SNIFFED_LINES and (line := lines.next()) is not None:
             head.append(line)
     skip = next((index for index, line in enumerate(head) if line.strip()), len(head))
@@ -241,7 +295,7 @@ def _separator(path: Path, encoding: str) -> tuple[str, int]:
     if told.startswith("sep=") and len(told) == len("sep=;"):  # Excel's own hint
         return told[-1], skip + 1
     if skip == len(head):
-        raise UnreadableFile(f"{path} is empty.")
+        raise UnreadableFile(f"{source} is empty.")
 
     def fitness(separator: str) -> tuple[float, int]:
         lines, widths = _Lines.of(head[skip:]), list[int]()
@@ -255,25 +309,22 @@ def _separator(path: Path, encoding: str) -> tuple[str, int]:
     return max(SEPARATORS, key=fitness), skip
 
 
-def _encoding(path: Path) -> str:
+def _encoding(source: Source) -> str:
     """Tell the encoding: by its mark, by the zeros of UTF-16, as UTF-8 if it is that, else by likelihood."""
-    try:
-        with _bytes(path) as file:
-            start = file.read(_SAMPLE)
-            for bom, name in _BOMS:
-                if start.startswith(bom):
-                    return name
-            if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-                raise UnreadableFile(f"{path} is an Excel workbook; save it as CSV first.")
-            half = len(start) // 2
-            if half and start[1::2].count(0) > half * 0.4:
-                return "utf-16-le"
-            if half and start[::2].count(0) > half * 0.4:
-                return "utf-16-be"
-            file.seek(0)
-            return _of_lines(file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(f"{path} cannot be unpacked: {error}.") from None
+    with _bytes(source) as file:
+        start = file.read(_SAMPLE)
+        for bom, name in _BOMS:
+            if start.startswith(bom):
+                return name
+        if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+            raise UnreadableFile(f"{source} is an Excel workbook; save it as CSV first.")
+        half = len(start) // 2
+        if half and start[1::2].count(0) > half * 0.4:
+            return "utf-16-le"
+        if half and start[::2].count(0) > half * 0.4:
+            return "utf-16-be"
+        file.seek(0)
+        return _of_lines(file)
 
 
 def _of_lines(file: IO[bytes]) -> str:
@@ -297,9 +348,9 @@ def _of_lines(file: IO[bytes]) -> str:
 
 
 @contextmanager
-def _bytes(path: Path) -> Iterator[IO[bytes]]:
+def _bytes(source: Source) -> Iterator[IO[bytes]]:
     """Open a file and, if gzip compressed it, what is in it."""
-    with path.open("rb") as raw:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source.content) as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if packed:
@@ -310,8 +361,8 @@ def _bytes(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _text(path: Path, encoding: str) -> Iterator[_Lines]:
-    with _bytes(path) as file:
+def _text(source: Source, encoding: str) -> Iterator[_Lines]:
+    with _bytes(source) as file:
         yield _Lines(io.TextIOWrapper(file, encoding=encoding, errors="baton-bad-bytes"))
 
 

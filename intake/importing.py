@@ -2,20 +2,37 @@
 
 import asyncio
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
+from uuid import UUID
 
 from models.leads import SavedLead, check_leads, save_leads
+from models.people import Problems
 from models.session import Sessions
 
 from .csvfile import Row, read_rows
-from .mapping import fields_of, profile_of
+from .mapping import ID, fields_of, profile_of
 
 CHUNK: Final = 200
+LONGEST_ID: Final = 255
+Outcome = Literal["created", "updated", "unchanged", "error"]
+Told = tuple[str | None, dict[str, str]]
+"""The id that another system has for a lead, and its profile as the file has it."""
+Save = Callable[[Sequence[Told]], Awaitable[Sequence[SavedLead | Problems]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one record: its line, and by column what is wrong with it; an error has no lead."""
+
+    line: int
+    outcome: Outcome
+    problems: tuple[tuple[str, str], ...] = ()
+    lead_id: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -32,6 +49,16 @@ class Totals:
     errors: int = 0
     flagged: int = 0
 
+    def add(self, taken: Sequence[Taken]) -> None:
+        """Count these rows in."""
+        outcomes = [one.outcome for one in taken]
+        self.rows += len(taken)
+        self.created += outcomes.count("created")
+        self.updated += outcomes.count("updated")
+        self.unchanged += outcomes.count("unchanged")
+        self.errors += outcomes.count("error")
+        self.flagged += sum(one.outcome != "error" and bool(one.problems) for one in taken)
+
 
 async def import_file(
     make: Sessions,
@@ -47,46 +74,51 @@ async def import_file(
     Raises UnreadableFile or UnknownColumn before anything is written. `progress` hears of each line reached.
     """
     rows, totals, fields = read_rows(path), Totals(), dict[str, str]()
+
+    async def save(told: Sequence[Told]) -> Sequence[SavedLead | Problems]:
+        return check_leads(told) if dry_run else await save_leads(make, told, datetime.now(UTC))
+
     with errors.open("w", newline="", encoding="utf-8") as out:
         report = _Report(out)
         while chunk := list(islice(rows, CHUNK)):
             if not fields and (whole := next((row for row in chunk if row.cells), None)):
                 fields = fields_of(whole.cells, given)
-            await _import_chunk(make, chunk, fields, totals, report, dry_run=dry_run)
+            taken = await take(chunk, fields, save)
+            totals.add(taken)
+            report.write(taken)
             progress(chunk[-1].line)
     if report.lines == 0:
         await asyncio.to_thread(errors.unlink)
     return totals
 
 
-async def _import_chunk(
-    make: Sessions, chunk: list[Row], fields: Mapping[str, str], totals: Totals, report: "_Report", *, dry_run: bool
-) -> None:
-    totals.rows += len(chunk)
-    good = [row for row in chunk if row.problem is None]
+async def take(chunk: Sequence[Row], fields: Mapping[str, str], save: Save) -> list[Taken]:
+    """Give the leads of a chunk to `save`, and return what became of each of its rows, in their order."""
+    told: dict[int, Told] = {}
+    taken: dict[int, Taken] = {}
+    columns = {name: column for column, name in fields.items()}
     for row in chunk:
-        if row.problem is not None:
-            totals.errors += 1
-            report.write(row.line, row.column, row.problem)
-    if not good:
-        return
-    told = [profile_of(row.cells, fields) for row in good]
-    saved = check_leads(told) if dry_run else await save_leads(make, told, datetime.now(UTC))
-    columns = {field: column for column, field in fields.items()}
-    for row, result in zip(good, saved, strict=True):
-        problems = result.issues if isinstance(result, SavedLead) else result
-        for field, problem in problems.items():
-            report.write(row.line, columns.get(field, field), problem)
+        problem, column, lead = row.problem, row.column, profile_of(row.cells, fields)
+        if lead[0] and len(lead[0]) > LONGEST_ID:
+            problem, column = f"is longer than {LONGEST_ID} characters", columns[ID]
+        if problem is None:
+            told[row.line] = lead
+        else:
+            taken[row.line] = Taken(row.line, "error", ((column, problem),))
+    saved = await save(list(told.values())) if told else []
+    for (line, (_, profile)), result in zip(told.items(), saved, strict=True):
+        if isinstance(result, SavedLead):  # a lead may have had issues before, with fields that this row does not have
+            found = {name: said for name, said in result.issues.items() if name in profile}
+        else:
+            found = result
+        problems = tuple((columns.get(name, name), said) for name, said in found.items())
         match result:
-            case SavedLead(created=True):
-                totals.created += 1
-            case SavedLead(changed=True):
-                totals.updated += 1
-            case SavedLead():
-                totals.unchanged += 1
+            case SavedLead(id=lead_id, created=created, changed=changed):
+                outcome: Outcome = "created" if created else "updated" if changed else "unchanged"
+                taken[line] = Taken(line, outcome, problems, lead_id)
             case _:
-                totals.errors += 1
-        totals.flagged += isinstance(result, SavedLead) and bool(problems)
+                taken[line] = Taken(line, "error", problems)
+    return [taken[row.line] for row in chunk]
 
 
 class _Report:
@@ -96,7 +128,9 @@ class _Report:
         self._out, self._csv, self.lines = out, csv.writer(out), 0
         self._csv.writerow(["line", "column", "problem"])
 
-    def write(self, line: int, column: str, problem: str) -> None:
-        self._csv.writerow([line, column, problem])
+    def write(self, taken: Sequence[Taken]) -> None:
+        for one in taken:
+            for column, problem in one.problems:
+                self._csv.writerow([one.line, column, problem])
+                self.lines += 1
         self._out.flush()
-        self.lines += 1

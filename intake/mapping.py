@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 ID: Final = "external_id"
+SKIP: Final = ""
+"""The field of a column that is left out."""
 EMPTY: Final = frozenset({"", "select", "n/a", "null", "none", "-"})
 """What exports write for nothing, in lower case; `Select` is an untouched drop-down."""
 _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -33,6 +35,10 @@ class UnknownColumn(Exception):
     """`--map` names a column that the file does not have."""
 
 
+class NoIdentity(Exception):
+    """No column says who a lead is; the sentence names the columns that there are."""
+
+
 def fields_of(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     """Return the profile field of each column: as `given`, else by its name, else its name in snake_case.
 
@@ -55,7 +61,16 @@ def fields_of(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str
     return fields
 
 
+def require_identity(fields: Mapping[str, str]) -> None:
+    """Raise NoIdentity unless a column holds the e-mail address, or the id that another system has."""
+    if not {"email", ID} & set(fields.values()):
+        raise NoIdentity(
+            f"No column holds an e-mail address or an id; map one to email or {ID}. The file has: {', '.join(fields)}."
+        )
+
+
 def profile_of(cells: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
     """Return the id that another system has for the lead, and its profile without empty cells."""
     profile = {fields[column]: cell for column, cell in cells.items() if cell.lower() not in EMPTY}
+    profile.pop(SKIP, None)
     return profile.pop(ID, None), profile

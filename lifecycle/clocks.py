@@ -55,6 +55,19 @@ def handed_over(
     return _with_reminders(moved, agreement, after, at, most=len(clock.reminders))
 
 
+def stopped(clock: Clock, owner: str | None, agreement: Agreement, time: WorkingTime, at: datetime) -> Clock:
+    """Return the clock as it stands at `at`: what `owner` used is booked. One that ran out stays overdue."""
+    return clock if clock.breached_at else handed_over(clock, agreement, (owner, time), time, at)
+
+
+def resumed(clock: Clock, agreement: Agreement, time: WorkingTime, at: datetime) -> Clock:
+    """Return a stopped clock as it runs on from `at` with the time that it had left."""
+    if clock.breached_at or clock.within is None:
+        return clock
+    moved = clock.model_copy(update={"since": at, "due_at": time.due(at, clock.within)})
+    return _with_reminders(moved, agreement, time, at, most=len(clock.reminders))
+
+
 def escalated(clock: Clock, rung: int, agreement: Agreement, time: WorkingTime, at: datetime) -> Clock:
     """Return the clock once `rung` of its ladder was climbed: it stays overdue, and the next rung has its time."""
     within = _within(clock.kind, agreement)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .lead import Attempt, Fact, LeadState, NotPossible, require_rule
+from .lead import Attempt, Fact, LeadState, NotPossible, require_rule, require_unmerged
 from .reasons import Bant, Channel, Outcome, Reason, Verdict
 from .stages import Event, Stage, rule_for
 
@@ -184,8 +184,10 @@ Command = Annotated[
 def name(command: Command, lead: LeadState, at: datetime) -> tuple[Event, Fact]:
     """Return what `command` makes happen to `lead` at `at`.
 
-    Raises NotPossible when the lead has moved on, when something is missing, or when the table has no row for it.
+    Raises NotPossible when the lead has moved on or went into another one, when something is missing, or when the
+    table has no row for it.
     """
+    require_unmerged(lead)
     if command.seen not in (None, lead.stage):
         raise NotPossible(f"The lead has moved on to {lead.stage.upper()}.", decided=lead.decided)
     event = command.event(lead, at)

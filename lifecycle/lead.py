@@ -5,10 +5,10 @@ projection; it names people by id only, so that no history holds anything person
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .agreement import Agreement, RecyclePath
 from .reasons import Channel, Outcome, Reason
@@ -30,6 +30,10 @@ SEEN_MOMENTS: Final = 256
 KEPT_ANSWERS: Final = 64
 BATON: Final = "baton"
 """Who acted when no person did."""
+UNDO_WITHIN: Final = timedelta(days=30)
+"""How long two leads that were merged can be taken apart again."""
+_SEALED_AFTER: Final = UNDO_WITHIN + timedelta(days=1)
+"""An undo in the last second is still on its way when the time is over."""
 _NOT_OF_THE_LEAD: Final = frozenset({"queued", "rung", "off_track"})
 """Fields of a plan that say what happened, and are not kept with the lead."""
 _NUMBERS: Final = ("none", "one", "two", "three", "four")
@@ -160,6 +164,23 @@ class Place(_Value):
         return f"{self.track}:{self.version}:{self.path}:{self.entered_at:%Y%m%d%H%M%S}"
 
 
+class Merging(_Value):
+    """One step of making two leads one, or of taking them apart; `merge` and `other` are ids.
+
+    `leave`: the lead goes into the other; `absorb`: the other has come, and stood as `stood` says; `return`: the lead
+    is itself again; `part`: the other has left. Then the lead goes back to `stood` if nothing happened since
+    `version`, and forgets the moments `seen` that it heard of for the other.
+    """
+
+    do: Literal["leave", "absorb", "return", "part"]
+    merge: str
+    other: str
+    by: str
+    stood: "LeadState | None" = None
+    version: int = 0
+    seen: tuple[str, ...] = ()
+
+
 class Moment(_Value):
     """What ingest tells the workflow: this happened in `cycle`, and the agreement says that it matters.
 
@@ -188,6 +209,11 @@ class Moment(_Value):
     nurture: Literal["awaited", "goal", "exit", "send_now", "skip", "shift", "move"] | None = None
     place: str | None = None
     shift: float = 0
+    merging: Merging | None = None
+
+    def concerns(self, lead: "LeadState") -> bool:
+        """Tell whether the lead has not heard of it yet, and it is of this cycle; a merge is of every cycle."""
+        return self.key not in lead.seen and (self.merging is not None or self.cycle == lead.cycle)
 
 
 class Standing(_Value):
@@ -204,6 +230,41 @@ class Answer(_Value):
 
     standing: Standing | None = None
     refusal: Refusal | None = None
+
+
+class Takeover(_Value):
+    """Where a lead stands once it is one with another, or apart again: all that is not the stage itself.
+
+    The clocks of `passed` were run by `passed_from` (None: the queue), and `owner` goes on with what is left.
+    """
+
+    since: datetime
+    cycle: int
+    cycle_since: datetime
+    owner: str | None
+    last_owner: str | None
+    let_lie: tuple[str, ...]
+    route_at: datetime | None
+    terms: Terms | None
+    clocks: tuple[Clock, ...]
+    track: str | None
+    track_since: datetime | None
+    place: Place | None
+    tracks_done: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+    bant: dict[str, bool]
+    reason: Reason | None
+    wake_at: datetime | None
+    cool_off_until: datetime | None
+    held: Moment | None
+    seen: tuple[str, ...]
+    passed: tuple[ClockKind, ...] = ()
+    passed_from: str | None = None
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What it changes in the lead."""
+        return {name: value for name, value in self if not name.startswith("passed")}
 
 
 class Fact(_Value):
@@ -224,6 +285,10 @@ class Fact(_Value):
     shift: float | None = None
     happened_at: datetime | None = None
     """When the lead did what brought this about, for measures that include the time Baton took."""
+    merge: str | None = None
+    lead: str | None = None
+    """The other of two leads that are one person."""
+    takeover: Takeover | None = None
 
 
 class Move(_Value):
@@ -264,7 +329,7 @@ class Deadline(_Value):
 
     at: datetime
     event: Event
-    fact: Fact = Fact()
+    fact: Fact = Field(default_factory=Fact)
 
 
 class LeadState(_Value):
@@ -294,13 +359,16 @@ class LeadState(_Value):
     cool_off_until: datetime | None = None
     held: Moment | None = None
     decided: Decided | None = None
+    merged_into: str | None = None
+    merged_at: datetime | None = None
+    sealed: bool = False
     seen: tuple[str, ...] = ()
     answers: dict[str, Answer] = {}
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can happen to this lead any more."""
-        return self.stage in TERMINAL
+        return self.stage in TERMINAL or self.sealed
 
     @property
     def standing(self) -> Standing:
@@ -316,6 +384,8 @@ class LeadState(_Value):
     @property
     def sla(self) -> Clock | None:
         """The clock that is due first among those a person answers for, breached ones before the rest."""
+        if self.merged_into:
+            return None
         shown = [clock for clock in self.clocks if clock.kind is not ClockKind.UNABLE_TO_REACH]
         return min(shown, key=lambda clock: clock.due_at, default=None)
 
@@ -390,6 +460,8 @@ class LeadState(_Value):
 
     def deadline(self) -> Deadline | None:
         """Return what happens next by itself, if anything does."""
+        if self.merged_at:
+            return Deadline(at=self.merged_at + _SEALED_AFTER, event=Event.SEALED)
         due = [Deadline(at=at, event=OVERDUE[clock.kind]) for clock, at in self._ticking()]
         due += [
             Deadline(at=min(clock.reminders), event=Event.DUE_SOON, fact=Fact(clock=clock.kind))
@@ -487,6 +559,14 @@ def _consequence(
             return {"clocks": tuple(_reminded(clock, fact.clock, at) for clock in lead.clocks)}
         case Event.REJECTED_FOR_GOOD:
             return {**_OFF_TRACK, "reason": fact.reason, "attempts": ()}
+        case Event.MERGED:
+            return {"merged_into": fact.lead, "merged_at": at}
+        case Event.RESTORED:
+            return {"merged_into": None, "merged_at": None}
+        case Event.SEALED:
+            return {"sealed": True}
+    if fact.takeover:
+        return fact.takeover.changes
     if effect is Effect.RECYCLE:
         return _recycled(lead, event, fact, at)
     return {}
@@ -530,10 +610,23 @@ def clocks_to_start(move: Move) -> tuple[ClockKind, ...]:
     return CLOCKS.get(move.target, ()) if move.target is not move.source else ()
 
 
+def rule_of(lead: LeadState, event: Event) -> Rule | None:
+    """Return the table's row for `event`, or None: a lead that went into another one moves no more by itself."""
+    rests = lead.merged_into is not None and event not in (Event.RESTORED, Event.SEALED)
+    return None if rests else rule_for(lead.stage, event)
+
+
+def require_unmerged(lead: LeadState) -> None:
+    """Raise NotPossible, which names the other lead, when this one went into it."""
+    if lead.merged_into:
+        raise NotPossible(f"The lead was merged into {lead.merged_into}.", decided=lead.decided)
+
+
 def require_rule(lead: LeadState, event: Event) -> Rule:
     """Return the table's row for `event`; raises NotPossible, which says who moved the lead last."""
-    rule = rule_for(lead.stage, event)
+    rule = rule_of(lead, event)
     if rule is None:
+        require_unmerged(lead)
         words = f"A lead in {lead.stage.upper()} cannot be {event.replace('_', ' ')}."
         raise NotPossible(words, decided=lead.decided)
     return rule

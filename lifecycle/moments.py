@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from .lead import Fact, LeadState, Moment
-from .stages import Event, rule_for
+from .lead import Fact, LeadState, Moment, rule_of
+from .merges import step
+from .stages import Event
 
 _Named = tuple[Event, Fact] | None
 
@@ -17,6 +18,7 @@ def events_of(moment: Moment, lead: Callable[[], LeadState], at: datetime) -> It
     that the same moment brings is enrolled after it, so that it still arrives.
     """
     for name in (
+        _merge,
         _agreement,
         _reopening,
         _arrival,
@@ -28,8 +30,12 @@ def events_of(moment: Moment, lead: Callable[[], LeadState], at: datetime) -> It
         _nurture,
     ):
         named = name(moment, lead(), at)
-        if named and rule_for(lead().stage, named[0]):
+        if named and rule_of(lead(), named[0]):
             yield named
+
+
+def _merge(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    return step(moment.merging, lead) if moment.merging else None
 
 
 def _agreement(moment: Moment, lead: LeadState, at: datetime) -> _Named:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from .agreement import Agreement
 from .calendar import WorkingTime
-from .clocks import Rung, escalated, handed_over, recomputed, started
+from .clocks import Rung, escalated, handed_over, recomputed, resumed, started, stopped
 from .lead import Clock, LeadState, Move, Plan, Terms, clocks_to_start
 from .stages import OVERDUE, WITH_SALES, ClockKind, Effect, Event, Stage
 
@@ -47,7 +47,9 @@ def overdue_kind(event: Event) -> ClockKind | None:
 
 def plan(lead: LeadState, move: Move, world: World, handover: Handover = STAYS) -> Plan:
     """Return the plan of a move: `lead` is as the table left it, before any plan."""
-    agreement, version = world.agreement, world.version
+    if move.fact.merge:
+        return _of_merge(lead, move, world)
+    agreement = world.agreement
     owner = handover.owner or (None if handover.queued else lead.owner)
     from_sales = move.source in WITH_SALES and move.target is Stage.NURTURE
     gave_up = lead.owner if handover.rung and owner != lead.owner else None
@@ -62,8 +64,33 @@ def plan(lead: LeadState, move: Move, world: World, handover: Handover = STAYS) 
         track=agreement.default_track if move.effect is Effect.ENROLL_IN_DEFAULT_TRACK else None,
         wake_at=_wake(lead, move, world),
         cool_off_until=world.times[None].due(move.at, agreement.recycle.cool_off) if from_sales else None,
-        terms=None if lead.terms and lead.terms.version == version else Terms.of(agreement, version),
+        terms=_terms(lead, world),
     )
+
+
+def _terms(lead: LeadState, world: World) -> Terms | None:
+    held = lead.terms is not None and lead.terms.version == world.version
+    return None if held else Terms.of(world.agreement, world.version)
+
+
+def _of_merge(lead: LeadState, move: Move, world: World) -> Plan:
+    """A merge starts no clock and routes nobody: clocks stop with the lead that goes, run on with the one that is kept
+    or comes back, and what another owner used is booked."""
+    agreement, at, time = world.agreement, move.at, world.times[lead.owner]
+    clocks, taken = lead.clocks, move.fact.takeover
+    if move.event is Event.MERGED:
+        clocks = tuple(stopped(clock, lead.owner, agreement, time, at) for clock in clocks)
+    elif move.event is Event.RESTORED:
+        clocks = tuple(resumed(clock, agreement, time, at) for clock in clocks)
+    elif taken and taken.passed_from != lead.owner:
+        before = (taken.passed_from, world.times[taken.passed_from])
+        clocks = tuple(
+            handed_over(clock, agreement, before, time, at)
+            if clock.kind in taken.passed and not clock.breached_at
+            else clock
+            for clock in clocks
+        )
+    return Plan(account=world.account, clocks=clocks, terms=_terms(lead, world))
 
 
 def _clocks(

@@ -1,12 +1,14 @@
 """The lifecycle is this one table: which event moves a lead from which stage to which.
 
-Terminal stages, buttons, the API's refusals, the diagram in the docs and the tests all derive from `RULES`.
+Terminal stages, buttons, the API's refusals, the diagram in the docs and the tests all derive from `RULES`, the life
+of one lead; `MERGES` follows from the order in which stages stand, and is the same for every two leads.
 A condition is never an `if` beside the table: it is another event.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from typing import Final
 
 
@@ -56,6 +58,25 @@ class Event(StrEnum):
     WON = "won"
     LOST = "lost"
     REOPENED = "reopened"
+    # of two leads that are one person
+    MERGED = "merged"
+    SEALED = "sealed"
+    RESTORED = "restored"
+    ABSORBED = "absorbed"
+    SEPARATED = "separated"
+    JOINED_INQUIRY = "joined_inquiry"
+    JOINED_NURTURE = "joined_nurture"
+    JOINED_LOST = "joined_lost"
+    JOINED_MQL = "joined_mql"
+    JOINED_SAL = "joined_sal"
+    JOINED_SQL = "joined_sql"
+    JOINED_WON = "joined_won"
+    BACK_IN_DISQUALIFIED = "back_in_disqualified"
+    BACK_IN_INQUIRY = "back_in_inquiry"
+    BACK_IN_NURTURE = "back_in_nurture"
+    BACK_IN_LOST = "back_in_lost"
+    BACK_IN_MQL = "back_in_mql"
+    BACK_IN_SAL = "back_in_sal"
 
 
 class Effect(StrEnum):
@@ -140,6 +161,7 @@ RULES: Final = (
     Rule(S.SAL,          E.ASSIGNED,               S.SAL),
     Rule(S.SAL,          E.UNATTENDED,             S.SAL,           X.ROUTE_AGAIN),
     Rule(S.SAL,          E.CALENDAR_CHANGED,       S.SAL),
+    Rule(S.SAL,          E.ENROLLED,               S.SAL),
     Rule(S.SAL,          E.UNENROLLED,             S.SAL),
     Rule(S.SAL,          E.STEP_DUE,               S.SAL,          X.GO_ON_ON_TRACK),
     Rule(S.SAL,          E.AWAITED,                S.SAL,          X.GO_ON_ON_TRACK),
@@ -151,6 +173,7 @@ RULES: Final = (
     Rule(S.SQL,          E.LOST,                   S.LOST,          X.REST),
     Rule(S.SQL,          E.ASSIGNED,               S.SQL),
     Rule(S.SQL,          E.UNATTENDED,             S.SQL,           X.ROUTE_AGAIN),
+    Rule(S.SQL,          E.ENROLLED,               S.SQL),
     Rule(S.SQL,          E.UNENROLLED,             S.SQL),
     Rule(S.SQL,          E.STEP_DUE,               S.SQL,          X.GO_ON_ON_TRACK),
     Rule(S.SQL,          E.AWAITED,                S.SQL,          X.GO_ON_ON_TRACK),
@@ -160,6 +183,21 @@ RULES: Final = (
     Rule(S.LOST,         E.REOPENED,               S.NURTURE,       X.RECYCLE),
     Rule(S.DISQUALIFIED, E.REOPENED,               S.NURTURE,       X.RECYCLE),
 )
+
+HEIGHT: Final = (S.DISQUALIFIED, S.INQUIRY, S.NURTURE, S.LOST, S.MQL, S.SAL, S.SQL, S.WON)
+"""Which of two leads that are one person stands higher. What disqualified one was known of half the person, so it
+yields to everything; a lost opportunity rests on beside a lead in nurture, and yields to one that sales has."""
+JOINED: Final[Mapping[Stage, Event]] = {stage: Event(f"joined_{stage}") for stage in HEIGHT[1:]}
+BACK_IN: Final[Mapping[Stage, Event]] = {stage: Event(f"back_in_{stage}") for stage in HEIGHT[:-2]}
+
+MERGES: Final = (
+    #      in this stage  on this event   moves to: every stage that is not the end, and every pair of them
+    *(Rule(stage,         event,          stage)
+      for event in (E.MERGED, E.SEALED, E.RESTORED, E.ABSORBED, E.SEPARATED) for stage in HEIGHT[:-1]),
+    *(Rule(low,           JOINED[high],   high) for low, high in combinations(HEIGHT, 2)),
+    *(Rule(high,          BACK_IN[low],   low) for low, high in combinations(HEIGHT[:-1], 2)),
+)
+"""The second part of the table: a lead goes into another one, takes the other's higher stage, and is taken apart."""
 
 CLOCKS: Final[Mapping[Stage, tuple[ClockKind, ...]]] = {
     S.MQL: (ClockKind.ACCEPTANCE,),
@@ -183,7 +221,7 @@ WITH_SALES: Final = frozenset({Stage.MQL, Stage.SAL, Stage.SQL})
 WITH_MARKETING: Final = frozenset({Stage.INQUIRY, Stage.NURTURE, Stage.DISQUALIFIED})
 """Stages in which no person of the sales side has the lead."""
 
-_RULES: Final = {(rule.source, rule.event): rule for rule in RULES}
+_RULES: Final = {(rule.source, rule.event): rule for rule in (*RULES, *MERGES)}
 
 
 def rule_for(stage: Stage, event: Event) -> Rule | None:
@@ -193,4 +231,4 @@ def rule_for(stage: Stage, event: Event) -> Rule | None:
 
 def events_from(stage: Stage) -> tuple[Event, ...]:
     """Return what may happen to a lead in `stage`, in the table's order."""
-    return tuple(rule.event for rule in RULES if rule.source is stage)
+    return tuple(rule.event for rule in (*RULES, *MERGES) if rule.source is stage)

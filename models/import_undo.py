@@ -20,6 +20,7 @@ from lifecycle.stages import Stage
 
 from .accounts import account_of
 from .assessment import assess, lock
+from .imports import UNDOING, hold
 from .tables import (
     Assignment,
     ClockSpell,
@@ -76,7 +77,10 @@ async def undo_page(session: AsyncSession, import_id: UUID, after: int, limit: i
 
     All lines of a lead are undone together. Safe to repeat: what is undone is no longer `created` or `updated`.
     """
-    todo = (ImportRow.import_id == import_id) & col(ImportRow.outcome).in_([CREATED, UPDATED])
+    held = await hold(session, import_id)
+    if held is None or held.state != UNDOING:
+        return None
+    todo = (col(ImportRow.import_id) == import_id) & col(ImportRow.outcome).in_([CREATED, UPDATED])
     first = select(ImportRow).where(todo, col(ImportRow.line) > after).order_by(col(ImportRow.line)).limit(limit)
     page = list(await session.exec(first))
     if not page:

@@ -94,6 +94,7 @@ class Mailbox:
     def __init__(self, at_rcpt: str = "250 OK", at_data: str | None = "250 kept as 7") -> None:
         self.at_rcpt, self.at_data = at_rcpt, at_data
         self.envelopes, self.users = list[Envelope](), list[Any]()
+        self.on_mail: Callable[[list[str]], object] = lambda recipients: None
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: Any, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -105,6 +106,7 @@ class Mailbox:
         self, server: Any, session: Session, envelope: Envelope
     ) -> str:
         self.envelopes.append(envelope)
+        self.on_mail(envelope.rcpt_tos)
         self.users.append(session.auth_data)
         if self.at_data is None:
             await asyncio.Event().wait()

@@ -194,7 +194,7 @@ async def running(
     task_queue = f"leads-{uuid4().hex[:8]}"
     mailer, url = Mailer(smtp_url, "Baton <baton@baton.test>"), str(engine.url)
     work = Work(
-        make, client, url, mailer, "http://baton.test", b"secret",
+        make, client, url, mailer, "https://baton.test", b"secret",
         task_queue=task_queue, chat=Chat(timedelta(seconds=1)), **mailboxes,
     )  # fmt: skip
     async with mailer, work.going_on():

@@ -162,7 +162,7 @@ class LeadWorkflow:
 
     async def _settle_moment(self, moment: Moment) -> None:
         """Each moment counts once, and only in the cycle in which it happened."""
-        if moment.key in self._lead.seen or moment.cycle != self._lead.cycle:
+        if not moment.concerns(self._lead):
             return
         self._lead = self._lead.with_seen(moment.key)
         for event, fact in events_of(moment, lambda: self._lead, workflow.now()):
@@ -191,11 +191,12 @@ class LeadWorkflow:
         """Let operations find and read the lead in Temporal's own tools; ids only, nothing personal."""
         lead = self._lead
         sla = lead.sla
+        gone = lead.merged_into is not None
         now: dict[str, Any] = {
-            "stage": lead.stage.value,
-            "owner": lead.owner,
+            "stage": "merged" if gone else lead.stage.value,
+            "owner": None if gone else lead.owner,
             "account": lead.account,
-            "track": lead.track,
+            "track": None if gone else lead.track,
             "agreement": lead.terms.version if lead.terms else None,
             "sla_due": sla.due_at if sla else None,
         }
@@ -232,8 +233,9 @@ def _attribute(shown: str, value: Any) -> SearchAttributeUpdate[Any]:
 
 def _details(lead: LeadState) -> str:
     waits = lead.deadline()
+    stage = f"merged into {lead.merged_into}, stood in {lead.stage.upper()}" if lead.merged_into else lead.stage.upper()
     lines: Sequence[str] = (
-        f"**{lead.stage.upper()}** since {lead.since:%Y-%m-%d %H:%M} UTC, cycle {lead.cycle}",
+        f"**{stage}** since {lead.since:%Y-%m-%d %H:%M} UTC, cycle {lead.cycle}",
         f"owner: {lead.owner or 'nobody'}; track: {lead.track or 'none'}",
         f"next by itself: {waits.event} at {waits.at:%Y-%m-%d %H:%M} UTC" if waits else "waits to hear of the lead",
     )

@@ -7,7 +7,7 @@ import pytest
 
 from lifecycle.diagram import mermaid, table
 from lifecycle.lead import NotPossible, advance
-from lifecycle.stages import CLOCKS, OVERDUE, RULES, TERMINAL, Event, Stage, events_from, rule_for
+from lifecycle.stages import CLOCKS, MERGES, OVERDUE, RULES, TERMINAL, Event, Stage, events_from, rule_for
 from tests.lifecycle.factories import T0, a_lead
 
 # fmt: off
@@ -41,7 +41,7 @@ def test_a_lead_changes_stage_exactly_where_both_sides_agreed() -> None:
 
 @pytest.mark.parametrize(("stage", "event"), list(product(Stage, Event)))
 def test_every_event_in_every_stage_either_has_one_row_or_is_refused(stage: Stage, event: Event) -> None:
-    rows = [rule for rule in RULES if (rule.source, rule.event) == (stage, event)]
+    rows = [rule for rule in (*RULES, *MERGES) if (rule.source, rule.event) == (stage, event)]
     assert len(rows) <= 1
     lead = a_lead(stage)
     if rows:

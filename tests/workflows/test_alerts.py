@@ -93,7 +93,7 @@ async def test_an_owner_is_told_of_a_lead_with_why_until_when_and_where(
     text = mail.get_content()
     assert "Jo Doe (Acme) is yours: to be accepted by " in text
     assert "Why: contact me: form submitted (form contact_sales)" in text and "score" in text
-    assert f"http://baton.test/leads/{lead_id}" in text
+    assert f"https://baton.test/leads/{lead_id}" in text
 
 
 async def test_a_service_that_is_busy_is_told_once_when_it_has_time(
