@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 MAX_DEPTH: Final = 20
 MAX_NODES: Final = 500
@@ -50,6 +49,8 @@ class Comparison(Part):
     at_most: float | None = None
     known: bool | None = None
     like: Glob | None = None
+    _test: str = PrivateAttr(default="")
+    _options: frozenset[object] = PrivateAttr(default=frozenset())
 
     @model_validator(mode="after")
     def _one_test(self) -> Comparison:
@@ -60,16 +61,21 @@ class Comparison(Part):
             raise ValueError("`between` needs the smaller number first")
         return self
 
-    @cached_property
+    def model_post_init(self, _: Any) -> None:
+        """Work out once what each evaluation asks; kept private, since what is not a field must not be written out."""
+        self._test = next((name for name in _TESTS if getattr(self, name) is not None), "")
+        listed = self.in_ or self.not_in or (self.equals,)
+        self._options = frozenset(folded(one) for one in listed if one is not None)
+
+    @property
     def test(self) -> str:
         """The name of the test that is given."""
-        return next(name for name in _TESTS if getattr(self, name) is not None)
+        return self._test
 
-    @cached_property
+    @property
     def options(self) -> frozenset[object]:
         """The values of `in`, `not_in` or `equals`, folded."""
-        listed = self.in_ or self.not_in or (self.equals,)
-        return frozenset(folded(one) for one in listed if one is not None)
+        return self._options
 
 
 _TESTS: Final = ("in_", "not_in", "equals", "between", "at_least", "at_most", "known", "like")

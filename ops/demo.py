@@ -33,6 +33,12 @@ from settings import Settings
 
 SAMPLE: Final = Path(__file__).parents[1] / "sample"
 AGREEMENT: Final = Path(__file__).parents[1] / "agreements" / "midmarket.yaml"
+TRACKS: Final = AGREEMENT.with_name("tracks.yaml")
+LINKS: Final = (
+    *("guide", "enterprise", "tour", "case_study", "pricing", "demo"),
+    *("related", "solution", "update_me", "changes", "digest"),
+)
+"""Names that the example tracks use; here each leads to a page that does not exist."""
 PEOPLE: Final = {
     "mia.marsh@baton.test": ("Mia Marsh", "marketing"),
     "max.moreau@baton.test": ("Max Moreau", "manager"),
@@ -116,6 +122,7 @@ class Demo:
                 with self._bars:
                     await self._hire(make)
                     await self._agree()
+                    await self._write_tracks()
                     await self._name_key_accounts()
                     await self._import(make)
                     await self._replay()
@@ -160,6 +167,15 @@ class Demo:
                 self._bars.advance(bar)
             await self._post(MANAGER, f"{path}/activate", {"in_flight": "stay"})
         self._bars.update(bar, completed=4)
+
+    async def _write_tracks(self) -> None:
+        """Save the example tracks, and say where their links lead; without a mail server their mails are kept."""
+        bar = self._bars.add_task("Tracks and links", total=1 + len(LINKS))
+        await self._post(MARKETER, "/api/tracks", TRACKS.read_text())
+        self._bars.advance(bar)
+        for name in LINKS:
+            await self._post(MARKETER, "/api/links", {"name": name, "url": f"https://example.com/{name}"})
+            self._bars.advance(bar)
 
     async def _name_key_accounts(self) -> None:
         """Companies of which several people are leads become key accounts, each with an owner."""

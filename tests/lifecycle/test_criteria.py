@@ -75,3 +75,11 @@ def test_a_yes_stays_a_yes_and_a_number_a_number() -> None:
     read = CRITERION.validate_python({"event": "form_submitted", "where": {"paid": True, "seats": 1, "price": 1.5}})
     assert isinstance(read, EventCriterion)
     assert [type(value) for value in read.where.values()] == [bool, int, float]
+
+
+def test_a_criterion_that_was_asked_is_written_out_as_it_was_read() -> None:
+    criterion = FieldCriterion.model_validate({"field": "optin", "in": [True, 2, "x"]})
+    before = criterion.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert criterion.test == "in_" and len(criterion.options) == 3
+    assert criterion.model_dump(mode="json", by_alias=True, exclude_none=True) == before
+    assert before["in"] == [True, 2, "x"] and before["in"][0] is True
