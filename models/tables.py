@@ -488,7 +488,10 @@ class LaunchLead(SQLModel, table=True):
 
 
 class Import(SQLModel, table=True):
-    """One uploaded file of leads. `state`: waiting, running, done, failed, undone; counts grow with its progress."""
+    """One uploaded file of leads; counts grow with its progress.
+
+    `state`: waiting, running, done, failed, cancelled, checking, checked (a dry run), undoing, undone.
+    """
 
     __tablename__ = "imports"
 
