@@ -16,6 +16,7 @@ from activities.alerting import CHANNEL as ALERTS
 from activities.channels import Chat
 from activities.contracts import OUTSIDE
 from activities.imports import Imports
+from activities.launches import Launches
 from activities.mailboxes import Mailboxes
 from activities.mails import MailCalls, Mails
 from activities.messages import Messages
@@ -29,6 +30,7 @@ from models import agreements
 from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
 from models.imports import CHANNEL as IMPORTS
+from models.launches import CHANNEL as LAUNCHES
 from models.outreach import Signer
 from models.session import Sessions, make_engine, sessions
 from serve.addresses import database_url
@@ -36,6 +38,7 @@ from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
 from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
 from workflows.imports import ImportWorkflow
+from workflows.launch import LaunchWorkflow
 from workflows.lead import LeadWorkflow
 from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
@@ -45,7 +48,7 @@ from workflows.sweep import OutboxSweep
 
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
-    *(MailWorkflow, ImportWorkflow, OutboxSweep, ReviewWorkflow),
+    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow),
 )
 
 
@@ -72,6 +75,7 @@ class Work:
         self.outbox = Outbox(make, client, task_queue)
         self.mailboxes = Mailboxes(make, client, task_queue, **mailboxes)
         self.mails = MailCalls(make, client, task_queue)
+        self.launches = Launches(make, client, task_queue, Signer(secret))
         imports = Imports(make, client, task_queue)
         self.relay = Relay(
             {
@@ -79,6 +83,7 @@ class Work:
                 ALERTS: self.mailboxes.call,
                 MAILS: self.mails.call,
                 IMPORTS: imports.start_waiting,
+                LAUNCHES: self.launches.call,
             },
             database_url,
         )
@@ -88,7 +93,7 @@ class Work:
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
-            *(self.mailing.ready, imports.go_on),
+            *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
             *(reviews.opens, reviews.ask, reviews.answered),
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]

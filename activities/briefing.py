@@ -10,6 +10,7 @@ from lifecycle.criteria import Answer
 from lifecycle.lead import LeadState, Move
 from lifecycle.reasons import Bant
 from models.leads import why
+from models.merges import family, kept_of
 from models.tables import Lead, Note, User
 
 _KNOWN = ("industry", "employees", "country", "role", "seniority", "buyer_role", "source")
@@ -66,9 +67,10 @@ async def _evidence(session: AsyncSession, row: Lead, move: Move) -> list[dict[s
 
 async def latest(session: AsyncSession, lead_id: UUID) -> dict[str, Any] | None:
     """Return the lead's newest hand-over note, or None."""
+    lead_id = await kept_of(session, lead_id)
     query = (
         select(Note)
-        .where(Note.lead_id == lead_id, col(Note.body).has_key("handover"))  # type: ignore[attr-defined]
+        .where(col(Note.lead_id).in_(await family(session, lead_id)), col(Note.body).has_key("handover"))  # type: ignore[attr-defined]
         .order_by(col(Note.at).desc())
         .limit(1)
     )

@@ -1,6 +1,6 @@
 """What workflows and activities say to each other: names and payloads, free of any outside party."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +20,8 @@ DISPATCH: Final = "dispatch"
 REVIEW_OPENS: Final = "review_opens"
 ASK_FOR_REVIEW: Final = "ask_for_review"
 REVIEW_ANSWERED: Final = "review_answered"
+SILENT_FOR: Final = timedelta(seconds=12)
+"""After so long without a sign of life from who sends, its worker is taken for dead."""
 OUTSIDE: Final = "-outside"
 """What the name of the task queue for everything that leaves the house ends with."""
 LEAD_GONE: Final = "LeadGone"

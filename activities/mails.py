@@ -27,6 +27,7 @@ from models.tracks import load
 from models.zones import zone_of_lead
 
 from .contracts import DISPATCH, READY, Attempted, Ready
+from .heartbeat import beating
 from .mail import Letter, compose
 from .outcomes import Fate, Outcome
 from .smtp import Mailer
@@ -62,7 +63,7 @@ class Mails:
     @activity.defn(name=DISPATCH)
     async def dispatch(self, mail_id: str, last: bool) -> Attempted:
         """Try to send a mail once; `last` says that nobody will ask again. What has an end is not tried any more."""
-        async with self._held(UUID(mail_id)) as (mail, letter):
+        async with beating(), self._held(UUID(mail_id)) as (mail, letter):
             if letter is None:
                 return Attempted(state=mail.state)
             outcome = await self._mailer.send_letter(letter)

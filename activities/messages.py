@@ -24,6 +24,7 @@ from models.zones import zone_of
 from .alerting import managers
 from .channels import Chat, masked
 from .contracts import COMPOSE, FALL_BACK, OPENS, SEND, Attempted
+from .heartbeat import beating
 from .outcomes import Fate, Outcome
 from .smtp import Mailer
 from .wording import FOR_THE_TEAM, Alert, load, still_true, words
@@ -64,16 +65,19 @@ class Messages:
         if isinstance(found, Attempted):
             return found
         message, recipient, url = found
-        if url is None:
-            outcome = Outcome(Fate.IMPOSSIBLE, "the channel was removed")
-        elif url == MAIL:
-            message_id = f"<{delivery_id}@baton>"
-            outcome = await self._mailer.send(recipient.email, message.subject, message.text, message_id)
-        else:
-            outcome = await self._chat.send(url, message.subject, message.text)
+        async with beating():
+            outcome = await self._out(delivery_id, message, recipient, url)
         return await in_transaction(
             self._make, lambda session: _end(session, UUID(delivery_id), outcome, last=last, mail=url == MAIL)
         )
+
+    async def _out(self, delivery_id: str, message: Message, recipient: User, url: str | None) -> Outcome:
+        if url is None:
+            return Outcome(Fate.IMPOSSIBLE, "the channel was removed")
+        if url == MAIL:
+            message_id = f"<{delivery_id}@baton>"
+            return await self._mailer.send(recipient.email, message.subject, message.text, message_id)
+        return await self._chat.send(url, message.subject, message.text)
 
     @activity.defn(name=FALL_BACK)
     async def fall_back(self, delivery_id: str) -> str:

@@ -29,7 +29,7 @@ from models.session import Sessions, in_transaction
 from models.tables import AgreementVersion, Assignment, Lead, Note, TimelineEntry, User
 from models.timetable import read_calendars
 
-from . import alerting, briefing, nurture
+from . import alerting, briefing, merging, nurture
 from .contracts import LEAD_GONE, NOTE_REFUSED, SETTLE, Refused, Settlement
 from .owners import handover_of
 
@@ -76,6 +76,8 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         if entry.data.get("move") == said and entry.plan is not None:
             return Plan.model_validate(entry.plan)
         await spells.forget(session, row.id, lead.version, entry.at)
+    if move.fact.takeover and lead.terms:
+        row.agreement_version = lead.terms.version  # of two leads, the terms of the higher one hold
     version = await _version(session, row, move)
     if version is None:
         plan, choice = Plan(account=_text(row.account_id)), None
@@ -86,15 +88,17 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         track = on_track.track or plan.track
         plan = plan.model_copy(update={"place": on_track.place, "track": track, "off_track": on_track.off})
     stands = lead.with_plan(plan)
-    if stands.place != lead.place or stands.track != row.track:
+    if stands.place != lead.place or stands.track != row.track or move.fact.merge:
         await nurture.look_out(session, row, stands)
+    if move.fact.merge:
+        await merging.settle(session, row, stands, move)
     if row.version <= lead.version:
         project(row, stands, move.at)
     told = await alerting.alert(session, row, lead, stands, move, plan, on_track.told)
     note = await briefing.write(session, row, stands, move) if move.event is Event.QUALIFIED else None
     await _tell(session, row.id, stands, move, plan, said, choice, told, note)
     waits = stands.place is not None and stands.place.awaits and stands.place != lead.place
-    if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED or waits:
+    if move.effect is Effect.RECYCLE or move.event is Event.QUALIFIED or waits or merging.scores_anew(move):
         # points are spent, BANT brings some, or what a step waits for came while it was being settled
         await session.flush()
         await assess(session, [row], move.at)
@@ -112,11 +116,13 @@ async def _plan(
         await read_calendars(session)
     hands, choice = await handover_of(session, row, lead, move, agreement)
     people = {None, lead.owner, hands.owner}
+    if move.fact.takeover:
+        people.add(move.fact.takeover.passed_from)
     calendars = await Calendars.of(session, people) if with_sales else Calendars({}, {}, ())
     world = World(agreement, version, _text(row.account_id), calendars.times(people, agreement))
     plan = planning.plan(lead, move, world, hands)
     if with_sales:
-        await spells.keep(session, lead.with_plan(plan), move, world.times)
+        await spells.keep(session, merging.ticking(lead.with_plan(plan)), move, world.times)
     if choice:
         session.add(
             Assignment(
@@ -143,8 +149,10 @@ def project(row: Lead, lead: LeadState, at: datetime) -> None:
     shown = lead.sla
     row.stage, row.cycle, row.version = lead.stage, lead.cycle, lead.version
     row.cycle_since = lead.cycle_since if lead.cycle > 1 else row.cycle_since
-    row.owner_id = UUID(lead.owner) if lead.owner else None
-    row.track = lead.track
+    gone = lead.merged_into is not None  # it is in nobody's list any more
+    row.owner_id = UUID(lead.owner) if lead.owner and not gone else None
+    row.track = None if gone else lead.track
+    row.awaits = None if gone else row.awaits
     row.sla_kind = shown.kind if shown else None
     row.sla_due_at = shown.due_at if shown else None
     row.sla_breached_at = shown.breached_at if shown else None
@@ -168,7 +176,7 @@ async def _tell(
     fact = move.fact.model_dump(
         mode="json",
         exclude_none=True,
-        exclude={"by": True, "held": True, "owner": True, "happened_at": True, "attempt": {"by"}},
+        exclude={"by": True, "held": True, "owner": True, "happened_at": True, "attempt": {"by"}, "takeover": True},
     )
     names = await _emails(session, {*alerted, *([UUID(choice.owner)] if choice and choice.owner else [])})
     told = {

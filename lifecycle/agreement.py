@@ -222,8 +222,8 @@ class Routing(Part):
 
 def _quiet(text: str) -> str:
     found = _BLOCK.fullmatch(text)
-    if not found or found[3]:
-        raise ValueError(f"{text!r} is not a span of hours such as 20:00-08:00")
+    if text != "never" and (not found or found[3]):
+        raise ValueError(f"{text!r} is not a span of hours such as 20:00-08:00, nor never")
     return text
 
 
@@ -233,7 +233,7 @@ class Outreach(Part):
     `consent`: `opt_out` writes to whoever did not object, `opt_in` only to those who agreed.
     """
 
-    quiet: Annotated[str, AfterValidator(_quiet)] | None = "20:00-08:00"
+    quiet: Annotated[str, AfterValidator(_quiet)] = "20:00-08:00"
     per_day: int = Field(default=1, ge=1, le=100)
     per_week: int = Field(default=4, ge=1, le=500)
     consent: Literal["opt_out", "opt_in"] = "opt_out"

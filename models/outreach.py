@@ -101,9 +101,9 @@ async def allowed_from(session: AsyncSession, lead: Lead, zone: ZoneInfo, now: d
     return after_quiet(at, said.quiet, zone)
 
 
-def after_quiet(at: datetime, quiet: str | None, zone: ZoneInfo) -> datetime:
+def after_quiet(at: datetime, quiet: str, zone: ZoneInfo) -> datetime:
     """Return `at`, or the end of the quiet hours that it falls into, which may span midnight."""
-    if quiet is None:
+    if quiet == "never":
         return at
     begins, ends = (time.fromisoformat(part.strip()) for part in quiet.split("-"))
     local = at.astimezone(zone)

@@ -12,7 +12,17 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.contracts import COMPOSE, FALL_BACK, OPENS, OUTSIDE, SEND, Attempted, Dispatch, Mailbox
+    from activities.contracts import (
+        COMPOSE,
+        FALL_BACK,
+        OPENS,
+        OUTSIDE,
+        SEND,
+        SILENT_FOR,
+        Attempted,
+        Dispatch,
+        Mailbox,
+    )
 
 LONGEST_HISTORY: Final = 1_000
 MAIL_PAUSES: Final = (30.0, 300.0, 1_800.0, 7_200.0)
@@ -114,6 +124,7 @@ class DeliveryWorkflow:
                 result_type=Attempted,
                 task_queue=f"{workflow.info().task_queue}{OUTSIDE}",
                 start_to_close_timeout=_SENDING,
+                heartbeat_timeout=SILENT_FOR,
                 retry_policy=_AGAIN,
             )
             if not tried.again or pause is None or tried.not_before > LONGEST_WAIT:

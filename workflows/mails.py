@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.contracts import DISPATCH, OUTSIDE, READY, Attempted, Ready
+    from activities.contracts import DISPATCH, OUTSIDE, READY, SILENT_FOR, Attempted, Ready
 
 PAUSES: Final = (30.0, 300.0, 1_800.0, 7_200.0, 21_600.0)
 """Seconds between tries; a mail server that refuses for most of a day has refused for good."""
@@ -32,6 +32,7 @@ class MailWorkflow:
                 result_type=Attempted,
                 task_queue=f"{workflow.info().task_queue}{OUTSIDE}",
                 start_to_close_timeout=_SENDING,
+                heartbeat_timeout=SILENT_FOR,
                 retry_policy=_AGAIN,
             )
             if not tried.again or pause is None:

@@ -32,7 +32,7 @@ PATIENCE: Final = 60.0
 class House:
     """A running server: its address, its parts' processes, its database and its command line."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **more: Any) -> None:
         web, temporal, ui = _free_ports(3)
         self.settings = Settings(
             data_dir=data_dir,
@@ -42,6 +42,7 @@ class House:
             admin_password=SecretStr("correct horse"),
             admin_token=SecretStr(ADMIN_TOKEN),
             write_key=SecretStr(WRITE_KEY),
+            **more,
         )
         self.url = self.settings.url
         self.http = httpx2.Client(
@@ -133,14 +134,17 @@ class House:
         """Return once every moment is delivered."""
         until(lambda: self.rows("SELECT count(*) FROM moments WHERE delivered_at IS NULL") == [(0,)])
 
-    def open_for_business(self) -> None:
-        """Hire a manager and three reps, and put the example agreement in force, signed by both sides."""
+    def open_for_business(self, **parts: Any) -> None:
+        """Hire a manager and three reps, and put the example agreement in force, signed by both sides.
+
+        `parts` of it may be others.
+        """
         for name, role in (("manager", "manager"), ("rep1", "rep"), ("rep2", "rep"), ("rep3", "rep")):
             person = {"email": f"{name}@baton.test", "name": name, "role": role, "password": "correct horse"}
             self.post("/api/users", person)
         manager = self.post("/api/users/manager@baton.test/tokens", {"label": "tests"})["token"]
         example = yaml.safe_load((ROOT / "agreements" / "midmarket.yaml").read_text())
-        version = self.post("/api/agreements", example)["version"]
+        version = self.post("/api/agreements", example | parts)["version"]
         self.post(f"/api/agreements/{version}/sign", {"side": "marketing"})
         self.post(f"/api/agreements/{version}/sign", {"side": "sales"}, token=manager)
         self.post(f"/api/agreements/{version}/activate", {"in_flight": "stay"})
@@ -176,12 +180,12 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def serving(data_dir: Path) -> Iterator[House]:
-    """Serve on a data directory for the length of a block, open for business."""
-    house = House(data_dir)
+def serving(data_dir: Path, parts: dict[str, Any] | None = None, **more: Any) -> Iterator[House]:
+    """Serve on a data directory for the length of a block, open for business; `more` are settings."""
+    house = House(data_dir, **more)
     try:
         house.start()
-        house.open_for_business()
+        house.open_for_business(**(parts or {}))
         yield house
     finally:
         house.stop()

@@ -21,7 +21,7 @@ from models.zones import zone_of_lead
 from tests.outside import Mailbox
 from tests.support import MIDMARKET, Relay, running, sign_the_example
 
-ALWAYS = MIDMARKET.replace("recycle:\n", "outreach: {quiet: null, per_day: 100, per_week: 500}\nrecycle:\n", 1)
+ALWAYS = MIDMARKET.replace("recycle:\n", "outreach: {quiet: never, per_day: 100, per_week: 500}\nrecycle:\n", 1)
 TRACK = """
 - id: hello
   name: Hello
@@ -202,7 +202,7 @@ async def test_quiet_hours_and_how_often_hold_a_mail_back(relay: Relay) -> None:
     zone = zone_of_lead({"country": "US"})
     assert after_quiet(now, "20:00-08:00", zone) == datetime(2031, 3, 5, 13, tzinfo=UTC)
     assert after_quiet(now + timedelta(hours=5), "20:00-08:00", zone) == datetime(2031, 3, 5, 13, tzinfo=UTC)
-    assert after_quiet(now, "12:00-14:00", zone) == now and after_quiet(now, None, zone) == now
+    assert after_quiet(now, "12:00-14:00", zone) == now and after_quiet(now, "never", zone) == now
     lead_id = await relay.a_lead()
     async with relay.make() as session, session.begin():
         lead = await session.get_one(Lead, lead_id)
