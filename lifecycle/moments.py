@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Final
 
 from .lead import Fact, LeadState, Moment, rule_of
 from .merges import step
-from .stages import Event
+from .stages import Event, Stage, rule_for
 
+LAUNCH: Final = "launch"
+"""The cause of a moment by which a launch enrols a lead."""
 _Named = tuple[Event, Fact] | None
 
 
@@ -61,6 +64,9 @@ def _readiness(moment: Moment, lead: LeadState, at: datetime) -> _Named:
 
 
 def _enrolment(moment: Moment, lead: LeadState, at: datetime) -> _Named:
+    """An engagement enrols nobody whom a rep is talking to; a launch that asked for them does."""
+    if moment.cause != LAUNCH and lead.stage in (Stage.SAL, Stage.SQL):
+        return None
     if moment.enroll:
         event, track = Event.ENROLLED, moment.enroll
     elif moment.accelerate and lead.terms:

@@ -85,3 +85,5 @@ def test_another_agreement_concerns_a_lead_that_marketing_has_before_anything_el
 
 def test_what_the_table_has_no_row_for_is_left_out() -> None:
     assert happens(a_lead(Stage.SAL), a_moment(sales_ready=True, enroll="related-content"))[0] == []
+    launched = happens(a_lead(Stage.SAL), a_moment(cause="launch", enroll="related-content"))[0]
+    assert launched == [Event.ENROLLED]
