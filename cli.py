@@ -196,8 +196,12 @@ def backtest(
 
     async def work() -> int:
         candidate = _agreement_in(file)
-        rows = (row.cells for row in read_rows(outcomes)) if outcomes else ()
-        fates = {cells["email"].strip().lower(): Fate.told(cells) for cells in rows if cells.get("email")}
+        rows = (
+            ({name.lower(): cell for name, cell in row.cells.items()} for row in read_rows(outcomes))
+            if outcomes
+            else ()
+        )
+        fates = {cells["email"].lower(): Fate.told(cells) for cells in rows if cells.get("email")}
         async with _parts() as parts:
             with _bar("Leads", await _count_leads(parts)) as (bars, bar):
                 result = await replay_past(
@@ -234,14 +238,16 @@ def _agreement_in(file: Path) -> Agreement:
 
 
 def _print(sheet: Sheet) -> None:
+    table = Table(box=None, pad_edge=False)
+    for number, head in enumerate(sheet.columns):
+        figures = all(row[number][:1] in "0123456789+-–" for row in sheet.rows)
+        table.add_column(Text(head), justify="right" if figures else "left")
+    for row in sheet.rows:
+        table.add_row(*map(Text, row))
+    out.print(sheet.title, style="bold", markup=False, soft_wrap=True)
     if sheet.rows:
-        table = Table(title=Text(sheet.title), title_justify="left", box=None)
-        for head in sheet.columns:
-            table.add_column(Text(head))
-        for row in sheet.rows:
-            table.add_row(*map(Text, row))
         out.print(table)
-        out.print()
+    out.print()
 
 
 @user.command("add")

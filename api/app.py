@@ -26,10 +26,12 @@ from . import (
     accounts,
     agreements,
     alerts,
+    duplicates,
     health,
     holidays,
     idempotency,
     imports,
+    launches,
     leads,
     outreach,
     problems,
@@ -46,7 +48,7 @@ MAX_BODY: Final = 2_000_000
 """Bytes; counted while they are read, whatever the request says of its length."""
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
-    *(leads, accounts, agreements, tracks, outreach, users, holidays, alerts, imports, reports),
+    *(leads, duplicates, accounts, agreements, tracks, launches, outreach, users, holidays, alerts, imports, reports),
     *(segment, health),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)

@@ -48,3 +48,11 @@ async def seen_lead(home: House, lead_id: UUID, viewer: Viewer) -> dict[str, Any
     if lead is None:
         raise Refused(404, "There is no such lead.")
     return lead
+
+
+async def own_lead(home: House, lead_id: UUID, viewer: Viewer) -> dict[str, Any]:
+    """Return the lead if `viewer` may change it; raises Refused (409), naming the other, for one that was merged."""
+    lead = await seen_lead(home, lead_id, viewer)
+    if lead["id"] != str(lead_id):
+        raise Refused(409, f"The lead was merged into {lead['id']}.", merged_into=lead["id"])
+    return lead

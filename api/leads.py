@@ -33,7 +33,7 @@ from models.zones import own_time, zone_of
 from workflows.gate import LeadUnknown, decide, standing
 
 from .auth import EVERYONE, SALES, allow
-from .house import House, house, seen_lead
+from .house import House, house, own_lead, seen_lead
 from .idempotency import IdempotentRoute
 from .problems import Refused, documented, wrong
 from .schemas import (
@@ -112,7 +112,7 @@ async def list_leads(
 
 @router.get("/{lead_id}", response_model=LeadView, responses=ONE)
 async def read_lead(request: Request, lead_id: UUID, viewer: Reader) -> Any:
-    """Return one lead."""
+    """Return one lead; for one that was merged, the lead that it is part of by now (`merged_from` names it)."""
     return await seen_lead(house(request), lead_id, viewer)
 
 
@@ -120,7 +120,7 @@ async def read_lead(request: Request, lead_id: UUID, viewer: Reader) -> Any:
 async def change_lead(request: Request, lead_id: UUID, body: Profile, viewer: Reader) -> Any:
     """Change fields of the profile; null removes one."""
     home = house(request)
-    await seen_lead(home, lead_id, viewer)
+    await own_lead(home, lead_id, viewer)
     await leads.patch_lead(home.make, lead_id, _profile(body), datetime.now(UTC))
     return await _answer(home, lead_id)
 
@@ -286,7 +286,7 @@ async def _decide(
     Words are personal: they go into the database first, and only the id of the note travels on.
     """
     home = house(request)
-    lead = await seen_lead(home, lead_id, viewer)
+    lead = await own_lead(home, lead_id, viewer)
     stage = Stage(lead["stage"])
     if stage in TERMINAL:
         await _answer_of_closed(home, lead_id, stage, command, request.state.update_id)

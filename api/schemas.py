@@ -139,6 +139,18 @@ class AssignBody(Body):
     note: Words | None = None
 
 
+class MergeBody(Body):
+    """The lead that is the same person."""
+
+    other: Annotated[UUID, Field(strict=False)]
+
+
+class NotDuplicatesBody(Body):
+    """Two leads that are two people."""
+
+    leads: Annotated[list[Annotated[UUID, Field(strict=False)]], Field(min_length=2, max_length=2)]
+
+
 class EnrollBody(Body):
     """Which track."""
 
@@ -276,8 +288,44 @@ class LeadView(BaseModel):
     waits_for: str | None
     unable_to_reach: dict[str, Any] | None
     suggestion: dict[str, str] | None
+    merged_from: list[str] = []
     created_at: datetime
     updated_at: datetime
+
+
+class MergeView(BaseModel):
+    """A merge of two leads; `under_way` until both workflows have taken it up (or the undo)."""
+
+    id: str
+    kept: str
+    merged: str
+    by: str
+    at: datetime
+    undo_until: datetime
+    undone_at: datetime | None
+    state: Literal["under_way", "done", "undone"]
+
+
+class MergeList(BaseModel):
+    """A part of the list of merges."""
+
+    items: list[MergeView]
+    next: str | None
+
+
+class SuggestionView(BaseModel):
+    """Two leads that may be one person; `score` is how sure that is, of 100."""
+
+    leads: list[dict[str, Any]]
+    score: int
+    reason: str
+
+
+class SuggestionList(BaseModel):
+    """A part of the list of suggestions, the surest first."""
+
+    items: list[SuggestionView]
+    next: str | None
 
 
 class Listed(BaseModel):
@@ -397,3 +445,57 @@ class LinkBody(Body):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     url: Annotated[HttpUrl, Field(strict=False)]
+
+
+class LaunchBody(Body):
+    """A launch of a track: the `segment` says for which leads, `rate` how many are enrolled a second.
+
+    A dry run only counts: who would be enrolled, and who not, with the reasons.
+    """
+
+    segment: dict[str, Any]
+    dry_run: bool = False
+    rate: Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False)] = 20.0
+
+
+class LaunchView(BaseModel):
+    """A launch: of `total` leads in its segment so many are enrolled, were passed over, or wait."""
+
+    id: str
+    track: str
+    track_version: int
+    state: Literal["running", "paused", "cancelled", "done"]
+    rate: float
+    total: int
+    enrolled: int
+    skipped: int
+    waiting: int
+    segment: dict[str, Any]
+    by: str
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class LaunchDetails(LaunchView):
+    """A launch, and how many leads were passed over for which reason."""
+
+    reasons: dict[str, int]
+
+
+class LaunchList(BaseModel):
+    """A part of the list of launches."""
+
+    items: list[LaunchView]
+    next: str | None
+
+
+class LaunchTrial(BaseModel):
+    """What a launch would do: how many of `total` would be enrolled, how many not and why, and some of each."""
+
+    track: str
+    track_version: int
+    total: int
+    would_enroll: int
+    skipped: int
+    reasons: dict[str, int]
+    sample: dict[str, Any]

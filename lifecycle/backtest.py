@@ -136,14 +136,15 @@ def cause_of(found: Assessment) -> str | None:
 
 
 class Firsts:
-    """When criteria were first met: found out once a lead, for all agreements of a backtest together.
+    """From when on criteria can hold: found out once a lead, for all agreements of a backtest together.
 
-    `Scorer` is asked, but for criteria that the first engagement of a name meets.
+    For a criterion on one event that is when it was first met, and `Scorer` is asked. For one that combines others it
+    is the first engagement of any that it asks for: nothing fires before, though maybe later.
     """
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement
-        self._plain: dict[str, str] = {}
+        self._begins: dict[str, set[str]] = defaultdict(set)
         self._rules: dict[str, MomentRule] = {}
         self._scorer: Scorer | None = None
         self._latest: tuple[Past, Mapping[str, datetime]] | None = None
@@ -151,32 +152,33 @@ class Firsts:
     def name(self, when: AnyCriterion) -> str:
         """Return the name by which `of` tells of this criterion; equal criteria have one name."""
         written = when.model_dump_json(exclude_none=True)
-        if isinstance(when, EventCriterion) and _is_plain(when):
-            self._plain[when.event] = written
-        elif written not in self._rules:
-            # `when` was checked in its agreement, and the name is only ours
+        if isinstance(when, EventCriterion) and not _is_plain(when):
+            # it was checked in its agreement, and the name is only ours
             self._rules[written] = MomentRule.model_construct(id=written, when=when, then=("accelerate",))
             self._scorer = None
+        else:
+            for event in _events_in(when):
+                self._begins[event].add(written)
         return written
 
-    def of(self, past: Past, taken: int | None = None) -> Mapping[str, datetime]:
-        """Return when each criterion was first met, by name; by all that the lead did, or by its first `taken`."""
-        if taken is None and self._latest and self._latest[0] is past:
+    def of(self, past: Past) -> Mapping[str, datetime]:
+        """Return from when on each criterion can hold, by name."""
+        if self._latest and self._latest[0] is past:
             return self._latest[1]
         if self._scorer is None:
             bare = {"must_have": (), "rule_out": (), "profile": (), "behaviour": _only(self._agreement)}
             self._scorer = _scorer(self._agreement, **bare, moments=tuple(self._rules.values()))
         firsts: dict[str, datetime] = {}
         done = []
-        for one in past.done[:taken]:
+        for one in past.done:
             if one.event in self._scorer.event_names:
                 done.append(one)
-            if one.event in self._plain:
-                firsts.setdefault(self._plain[one.event], one.at)
+            if one.event in self._begins:
+                for name in self._begins[one.event]:
+                    firsts.setdefault(name, one.at)
         for fired in self._scorer.assess(past.profile, done, at=past.known_from).moments if done else ():
             firsts[fired.id] = min(firsts.get(fired.id, fired.at), fired.at)
-        if taken is None:
-            self._latest = past, firsts
+        self._latest = past, firsts
         return firsts
 
 
@@ -200,11 +202,10 @@ class Judge:
         rows = agreement.behaviour.criteria
         handing_over = tuple(rule for rule in agreement.moments if "mql" in rule.then)
         settled = [*(rule.when for rule in agreement.rule_out), *(row.when for row in agreement.profile)]
-        self._simple = not any(map(_asks_events, settled)) and not any(_asks_absence(one.when) for one in handing_over)
+        self._simple = not any(map(_events_in, settled)) and not any(_asks_absence(one.when) for one in handing_over)
 
         self._exact = _scorer(agreement, moments=handing_over)
         self._at_rest = _scorer(agreement, behaviour=_only(agreement), moments=())
-        self._fit = _scorer(agreement, profile=_as_bits(agreement.profile), behaviour=_only(agreement), moments=())
         self._alone = {
             row.id: _scorer(agreement, profile=(), behaviour=_only(agreement, _enlarged(row)), moments=())
             for row in rows
@@ -220,12 +221,22 @@ class Judge:
             else:
                 self._later.append((self._firsts.name(row.when), row.points * row.up_to))
 
-        acts: list[tuple[str, Any]] = [
-            *(("behaviour", row) for row in rows),
-            *(("moment", rule) for rule in handing_over),
+        every = [
+            *(("fit", row.id, row.when) for row in agreement.profile),
+            *(("behaviour", row.id, row.when) for row in rows),
+            *(("moment", rule.id, rule.when) for rule in handing_over),
         ]
-        self._acts = [self._firsts.name(row.when) for _, row in acts]
-        self.criteria = [(kind, row.id) for kind, row in (*(("fit", row) for row in agreement.profile), *acts)]
+        self.criteria = [(kind, id_) for kind, id_, _ in every]
+        self._first_met = {
+            bit: self._firsts.name(when) for bit, (kind, _, when) in enumerate(every)
+            if kind != "fit" and isinstance(when, EventCriterion)
+        }  # fmt: skip
+        self._asked = _scorer(
+            agreement,
+            profile=tuple(_bit(bit, when) for bit, (*_, when) in enumerate(every) if bit not in self._first_met),
+            behaviour=_only(agreement),
+            moments=(),
+        )
 
     def first(self, past: Past) -> Ready | WhyNot:
         """Return when the lead first became an MQL, or why it never did."""
@@ -254,10 +265,10 @@ class Judge:
 
     def met(self, past: Past, ready: Ready) -> int:
         """Return which of `criteria` the lead had met by then: bit 0 is the first."""
-        done = () if self._simple else self._until(past, ready)
-        met = self._fit.assess(past.profile, done, at=ready.at).fit
-        firsts = self._firsts.of(past, None if self._simple else ready.taken) if ready.taken else {}
-        for bit, name in enumerate(self._acts, len(self.agreement.profile)):
+        done = self._until(past, ready) if self._asked.event_names else ()
+        met = self._assess(self._asked, past, done, ready.at).fit
+        firsts = self._firsts.of(past) if ready.taken else {}
+        for bit, name in self._first_met.items():
             met |= (name in firsts and firsts[name] <= ready.at) << bit
         return met
 
@@ -290,8 +301,8 @@ class Judge:
     def _hopeless(self, past: Past, named: Sequence[Engagement], steps: Sequence[_Step], fit: int) -> int:
         """Return how many steps from the first can be left out: no moment fires, and no threshold is in reach.
 
-        More engagements never unmake a moment, so the first time counts. A criterion of behaviour earns nothing
-        before it is first met, and never more than all of its points.
+        More engagements never unmake a moment. A criterion of behaviour earns nothing before it is first met, and
+        never more than all of its points.
         """
         if not self._simple:
             return 0
@@ -345,9 +356,9 @@ def _enlarged(row: BehaviourCriterion) -> BehaviourCriterion:
     return row.model_copy(update={"points": row.points * _MILLI})
 
 
-def _as_bits(rows: Sequence[ProfileCriterion]) -> tuple[ProfileCriterion, ...]:
-    """The same rows, with points that add up to a set of bits."""
-    return tuple(row.model_copy(update={"points": 1 << bit}) for bit, row in enumerate(rows))
+def _bit(bit: int, when: Any) -> ProfileCriterion:
+    """The criterion as a row of fit whose points are one bit: their sum says which rows are met."""
+    return ProfileCriterion.model_construct(id=str(bit), points=1 << bit, when=when)
 
 
 def _is_plain(when: EventCriterion) -> bool:
@@ -355,12 +366,12 @@ def _is_plain(when: EventCriterion) -> bool:
     return not when.where and when.same is None and when.at_least == 1
 
 
-def _asks_events(criterion: AnyCriterion) -> bool:
-    return any(isinstance(part, EventCriterion) for part in walk(criterion))
+def _events_in(criterion: AnyCriterion) -> set[str]:
+    return {part.event for part in walk(criterion) if isinstance(part, EventCriterion)}
 
 
 def _asks_absence(criterion: AnyCriterion) -> bool:
-    return any(isinstance(part, Not) and _asks_events(part) for part in walk(criterion))
+    return any(isinstance(part, Not) and _events_in(part) for part in walk(criterion))
 
 
 class _Shown(BaseModel):
@@ -902,7 +913,7 @@ class Sheet:
 
 
 def sheets(result: Result) -> Iterator[Sheet]:
-    """Yield the result as tables, the most important first; those with nothing in them are left out."""
+    """Yield the result as tables, the most important first."""
     sides = [result.candidate, *([result.baseline] if result.baseline else ())]
     heads = ("candidate", "in force")[: len(sides)]
 

@@ -286,7 +286,7 @@ class Fact(_Value):
     happened_at: datetime | None = None
     """When the lead did what brought this about, for measures that include the time Baton took."""
     merge: str | None = None
-    lead: str | None = None
+    other: str | None = None
     """The other of two leads that are one person."""
     takeover: Takeover | None = None
 
@@ -560,7 +560,7 @@ def _consequence(
         case Event.REJECTED_FOR_GOOD:
             return {**_OFF_TRACK, "reason": fact.reason, "attempts": ()}
         case Event.MERGED:
-            return {"merged_into": fact.lead, "merged_at": at}
+            return {"merged_into": fact.other, "merged_at": at}
         case Event.RESTORED:
             return {"merged_into": None, "merged_at": None}
         case Event.SEALED:

@@ -16,7 +16,7 @@ _NOT_TAKEN: Final = frozenset({"passed", "passed_from"})
 
 def step(merging: Merging, lead: LeadState) -> tuple[Event, Fact] | None:
     """Return what a step of a merge makes happen to `lead`, or None: it is no step for this lead now."""
-    fact = Fact(by=merging.by, merge=merging.merge, lead=merging.other)
+    fact = Fact(by=merging.by, merge=merging.merge, other=merging.other)
     match merging.do:
         case "leave":
             return Event.MERGED, fact

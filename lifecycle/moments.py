@@ -6,7 +6,7 @@ from typing import Final
 
 from .lead import Fact, LeadState, Moment, rule_of
 from .merges import step
-from .stages import Event, Stage, rule_for
+from .stages import Event, Stage
 
 LAUNCH: Final = "launch"
 """The cause of a moment by which a launch enrols a lead."""

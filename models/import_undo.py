@@ -32,6 +32,7 @@ from .tables import (
     LaunchLead,
     Lead,
     Mail,
+    MailLink,
     Merge,
     Note,
     OutboxMoment,
@@ -49,6 +50,8 @@ _LISTED: Final = 100
 
 _GONE: Final = "it is no longer there"
 _CHANGED: Final = "its profile was changed since"
+NEVER_LEFT: Final = ("kept", "skipped", "failed")
+"""States of a mail that is done with, and that nobody got."""
 HAPPENED: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("it was merged with another lead", col(Merge.kept_id), sa.true()),
     ("it was merged with another lead", col(Merge.merged_id), sa.true()),
@@ -56,11 +59,11 @@ HAPPENED: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("somebody wrote about it", col(Note.lead_id), sa.true()),
     ("it did something", col(Engagement.visitor_id), sa.true()),
     ("it was chosen for a launch", col(LaunchLead.lead_id), sa.true()),
-    ("it was written to", col(Mail.lead_id), sa.true()),
+    ("it was written to", col(Mail.lead_id), col(Mail.state).not_in(NEVER_LEFT)),
     ("it said what it wants to hear of", col(Consent.lead_id), sa.true()),
 )
 """What keeps a lead that an import created: why, the column that names the lead, and which rows count."""
-ITS_OWN: Final = (Assignment, ClockSpell, EffectEntry, OutboxMoment, TimelineEntry)
+ITS_OWN: Final = (Assignment, ClockSpell, EffectEntry, Mail, OutboxMoment, TimelineEntry)
 """What Baton itself wrote about such a lead; it goes with the lead."""
 
 
@@ -148,6 +151,8 @@ def _written(row: ImportRow) -> datetime:
 
 
 async def _delete(session: AsyncSession, ids: Sequence[UUID]) -> None:
+    mails = select(Mail.id).where(col(Mail.lead_id).in_(ids))
+    await session.exec(sa.delete(MailLink).where(col(MailLink.mail_id).in_(mails)))
     for table in ITS_OWN:
         await session.exec(sa.delete(table).where(col(table.lead_id).in_(ids)))
     await session.exec(sa.delete(Identity).where(col(Identity.visitor_id).in_(ids)))

@@ -22,6 +22,7 @@ from .people import check_profile, normal_email
 from .session import Sessions, in_transaction
 from .tables import Engagement, Identity, Lead, Quarantined
 
+CLASH: Final = "joins two names that are two leads already; merge the leads if they are one person"
 Kind = Literal["track", "page", "screen", "identify", "group", "alias"]
 _OF_GROUP: Final = ("name", "industry", "employees", "employee_count", "employeeCount", "domain", "country")
 
@@ -162,8 +163,8 @@ def _clash(message: Message) -> Quarantined:
         received_at=message.received_at,
         message_id=message.message_id,
         field="userId",
-        reason="joins two names that are two leads already; merge the leads if they are one person",
-        payload=orjson.dumps({"userId": message.user_id, "previousId": message.previous_id}),
+        reason=CLASH,
+        payload=orjson.dumps({"userId": message.user_id, "previousId": message.previous_id, "names": _names(message)}),
     )
 
 

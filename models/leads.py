@@ -20,6 +20,7 @@ from lifecycle.stages import WITH_SALES, Stage
 from . import agreements
 from .assessment import assess, counted_since, engagements_of, lock
 from .ingest import learn, resolve
+from .merges import family, kept_of
 from .people import Problems, check_profile, normal_email
 from .routing import consider
 from .session import Sessions, in_transaction
@@ -174,7 +175,7 @@ _READ = (
 )
 
 
-def _visible(viewer: Viewer) -> Any:
+def seen_by(viewer: Viewer) -> Any:
     """The leads that `viewer` may see: a rep own ones, a manager the team's and those of sales that nobody has."""
     if viewer.role in SEES_ALL:
         return sa.true()
@@ -187,13 +188,16 @@ def _visible(viewer: Viewer) -> Any:
 async def lead_json(session: AsyncSession, lead_id: UUID, viewer: Viewer | None) -> dict[str, Any] | None:
     """Return one lead as the API shows it, or None when it is not there or not for `viewer` to see.
 
+    For a lead that was merged it is the one that it was merged into.
+
     Without a viewer nobody's rights are asked: for the answer to a decision that gave the lead away.
     """
-    visible = _visible(viewer) if viewer else sa.true()
+    visible = seen_by(viewer) if viewer else sa.true()
+    lead_id = await kept_of(session, lead_id)
     row = (await session.exec(_READ.where(col(Lead.id) == lead_id, visible))).first()
     if row is None:
         return None
-    shown = _as_json(*row)
+    shown = _as_json(*row) | {"merged_from": [str(id_) for id_ in (await family(session, lead_id))[1:]]}
     if row[0].stage is Stage.SAL and not shown["suggestion"] and await bounced(session, lead_id, row[0].cycle_since):
         shown["suggestion"] = {"reject": "inaccurate_data", "because": "a mail to the lead bounced"}
     return shown
@@ -217,7 +221,7 @@ async def list_leads(
     `owner` is an e-mail address or `none`; `sla` is `due` (a clock runs) or `overdue`. Raises BadCursor.
     """
     now = now or datetime.now(UTC)
-    query = _READ.where(_visible(viewer))
+    query = _READ.where(seen_by(viewer), col(Lead.merged_into).is_(None))
     if stage:
         query = query.where(col(Lead.stage) == stage)
     if owner:
@@ -234,19 +238,19 @@ async def list_leads(
             query = query.where(col(Lead.sla_due_at) < now)
         keys: list[Any] = [col(Lead.sla_due_at), col(Lead.id)]
         if cursor:
-            due, id_ = _open(cursor, 2)
+            due, id_ = open_cursor(cursor, 2)
             after = (sa.literal(_time(due)), sa.literal(_id(id_)))
             query = query.where(sa.tuple_(*keys) > sa.tuple_(*after))
         query = query.order_by(*keys)
     else:
         if cursor:
-            (id_,) = _open(cursor, 1)
+            (id_,) = open_cursor(cursor, 1)
             query = query.where(col(Lead.id) < _id(id_))
         query = query.order_by(col(Lead.id).desc())
     rows = (await session.exec(query.limit(limit + 1))).all()
     more = rows[limit - 1][0] if len(rows) > limit else None
     at = [more.sla_due_at.isoformat()] if more and sla and more.sla_due_at else []
-    return Page([_as_json(*row) for row in rows[:limit]], _seal([*at, str(more.id)]) if more else None)
+    return Page([_as_json(*row) for row in rows[:limit]], seal_cursor([*at, str(more.id)]) if more else None)
 
 
 def _as_json(lead: Lead, owner: str | None, account: str | None) -> dict[str, Any]:
@@ -317,17 +321,17 @@ _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cursor: str | None = None) -> Page:
-    """Return what happened to a lead, newest first: moves, decisions, clocks, refusals. Raises BadCursor."""
+    """Return what happened to a lead and to those merged into it, newest first. Raises BadCursor."""
     by = sa.func.coalesce(col(User.email), col(TimelineEntry.by))
     query = (
         select(TimelineEntry, by, Note)
         .outerjoin(User, sa.cast(col(User.id), sa.String) == col(TimelineEntry.by))
         .outerjoin(Note, sa.cast(col(Note.id), sa.String) == col(TimelineEntry.data)["note"].astext)
-        .where(TimelineEntry.lead_id == lead_id)
+        .where(col(TimelineEntry.lead_id).in_(await _all_of(session, lead_id)))
         .order_by(col(TimelineEntry.at).desc(), col(TimelineEntry.id).desc())
     )
     if cursor:
-        at, id_ = _open(cursor, 2)
+        at, id_ = open_cursor(cursor, 2)
         after = sa.tuple_(sa.literal(_time(at)), sa.literal(_id(id_)))
         query = query.where(sa.tuple_(col(TimelineEntry.at), col(TimelineEntry.id)) < after)
     rows = (await session.exec(query.limit(limit + 1))).all()
@@ -335,6 +339,7 @@ async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cur
     items = [
         {
             "id": str(entry.id),
+            "lead": str(entry.lead_id),
             "version": entry.version,
             "kind": entry.kind,
             "at": entry.at,
@@ -344,12 +349,17 @@ async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cur
         }
         for entry, who, note in rows[:limit]
     ]
-    return Page(items, _seal([last.at.isoformat(), str(last.id)]) if last else None)
+    return Page(items, seal_cursor([last.at.isoformat(), str(last.id)]) if last else None)
+
+
+async def _all_of(session: AsyncSession, lead_id: UUID) -> list[UUID]:
+    """Return the lead that this one is part of by now, and all that went into it."""
+    return await family(session, await kept_of(session, lead_id))
 
 
 async def why(session: AsyncSession, lead_id: UUID, at: datetime) -> list[dict[str, Any]]:
     """Return each criterion of the lead's agreement with its points, evidence and what is missing, as of `at`."""
-    lead = await session.get(Lead, lead_id)
+    lead = await session.get(Lead, await kept_of(session, lead_id))
     if lead is None or lead.agreement_version is None:
         return []
     _, scorer = await agreements.load(session, lead.agreement_version)
@@ -364,8 +374,8 @@ async def assignments(session: AsyncSession, lead_id: UUID) -> list[dict[str, An
     query = (
         select(Assignment, User.email)
         .outerjoin(User, col(User.id) == col(Assignment.owner_id))
-        .where(Assignment.lead_id == lead_id)
-        .order_by(col(Assignment.version).desc())
+        .where(col(Assignment.lead_id).in_(await _all_of(session, lead_id)))
+        .order_by(col(Assignment.at).desc(), col(Assignment.version).desc())
     )
     return [
         {"owner": email, "at": row.at, "cycle": row.cycle, "why": row.why, "considered": row.considered}
@@ -375,7 +385,7 @@ async def assignments(session: AsyncSession, lead_id: UUID) -> list[dict[str, An
 
 async def dry_run(session: AsyncSession, lead_id: UUID, at: datetime) -> dict[str, Any] | None:
     """Return who would get the lead now, and why everybody else would be passed over; None without an agreement."""
-    row = await session.get_one(Lead, lead_id)
+    row = await session.get_one(Lead, await kept_of(session, lead_id))
     if row.agreement_version is None:
         return None
     agreement, _ = await agreements.load(session, row.agreement_version)
@@ -426,11 +436,13 @@ async def drop_note(make: Sessions, note_id: str) -> None:
         await session.exec(sa.delete(Note).where(col(Note.id) == UUID(note_id)))
 
 
-def _seal(keys: list[str]) -> str:
+def seal_cursor(keys: list[str]) -> str:
+    """Return a cursor that stands for the place after these keys."""
     return base64.urlsafe_b64encode(orjson.dumps(keys)).decode().rstrip("=")
 
 
-def _open(cursor: str, parts: int) -> list[str]:
+def open_cursor(cursor: str, parts: int) -> list[str]:
+    """Return the keys that a cursor stands for; raises BadCursor."""
     try:
         keys = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError:

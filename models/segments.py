@@ -14,7 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictBool, StrictInt, model_validator
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import col, select
 
 from lifecycle.agreement import Bounded, Id
@@ -170,9 +170,11 @@ def left_out(exclude: Exclude) -> list[tuple[sa.ColumnElement[bool], str]]:
     """Return what leaves a lead out by name, each with the reason in words."""
     found: list[tuple[sa.ColumnElement[bool], str]] = []
     if exclude.leads:
-        found.append((col(Lead.id).in_(exclude.leads), "the segment leaves it out"))
+        ids = sa.literal(list(exclude.leads), ARRAY(sa.Uuid))
+        found.append((col(Lead.id) == sa.any_(ids), "the segment leaves it out"))
     if exclude.emails:
-        found.append((col(Lead.email).in_(exclude.emails), "the segment leaves its address out"))
+        emails = sa.literal(list(exclude.emails), ARRAY(sa.Text))
+        found.append((col(Lead.email) == sa.any_(emails), "the segment leaves its address out"))
     found += [(had_track(track), f"it had the track {track} before") for track in exclude.tracks_done]
     found += [(_in_launch(launch), f"it was in the launch {launch}") for launch in exclude.launched]
     return found

@@ -15,7 +15,9 @@ from .verify import AT_ONCE, pages_of_leads, start
 
 _UNHEARD = sa.text(
     "UPDATE moments SET delivered_at = NULL FROM leads WHERE leads.id = moments.lead_id"
-    " AND split_part(moments.key, ':', 1) = leads.cycle::text"
+    " AND (split_part(moments.key, ':', 1) = leads.cycle::text OR EXISTS (SELECT FROM merges"
+    " WHERE moments.key LIKE 'merge:' || merges.id || ':%'"
+    " AND NOT merges.before -> 'done' @> to_jsonb(split_part(moments.key, ':', 3))))"
     " AND NOT coalesce(leads.state -> 'seen', '[]') @> to_jsonb(moments.key)"
 )
 

@@ -23,7 +23,7 @@ from workflows.names import TASK_QUEUE, workflow_id
 
 PAGE: Final = 500
 AT_ONCE: Final = 8
-COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks")
+COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks", "merged_into")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def pages_of_leads(make: Sessions) -> AsyncIterator[list[Lead]]:
 
 
 async def compare(make: Sessions, client: Client, progress: Callable[[int], Any] = lambda n: None) -> list[Difference]:
-    """Return every difference between rows and workflows; a closed lead needs no workflow."""
+    """Return every difference between rows and workflows; one that is closed needs none."""
     gate, found = asyncio.Semaphore(AT_ONCE), list[Difference]()
 
     async def one(lead: Lead) -> None:
@@ -84,7 +84,8 @@ async def _differences(client: Client, lead: Lead) -> list[Difference]:
     state = await standing(client, lead.id)
     if state is None:
         waits = lead.version == 0 and lead.agreement_version is None
-        return [] if waits else [Difference(lead.id, "workflow", lead.stage, None)]
+        sealed = bool(lead.state and lead.state.get("sealed"))
+        return [] if waits or sealed else [Difference(lead.id, "workflow", lead.stage, None)]
     row = LeadState.model_validate(lead.state) if lead.state else fresh_state(lead)
     shown = _comparable(row) | {
         "stage": str(lead.stage),
@@ -92,6 +93,7 @@ async def _differences(client: Client, lead: Lead) -> list[Difference]:
         "version": lead.version,
         "owner": str(lead.owner_id) if lead.owner_id else None,
         "track": lead.track,
+        "merged_into": str(lead.merged_into) if lead.merged_into else None,
     }
     known = _comparable(state)
     return [
@@ -104,10 +106,11 @@ def _comparable(state: LeadState) -> dict[str, Any]:
         "stage": str(state.stage),
         "cycle": state.cycle,
         "version": state.version,
-        "owner": state.owner,
-        "track": state.track,
+        "owner": None if state.merged_into else state.owner,
+        "track": None if state.merged_into else state.track,
         "agreement_version": state.terms.version if state.terms else None,
         "clocks": state.clocks,
+        "merged_into": state.merged_into,
     }
 
 

@@ -21,7 +21,7 @@ from activities.imports import Imports
 from api import imports as routes
 from api.app import create_app
 from api.house import House
-from models.tables import Identity, Import, ImportRow, Lead, OutboxMoment, TimelineEntry, User
+from models.tables import Identity, Import, ImportRow, Lead, Mail, MailLink, OutboxMoment, TimelineEntry, User
 from tests.api.conftest import WRITE_KEY, Desk
 from tests.api.test_edges import is_problem
 from tests.api.test_leads import a_lead, an_email, an_mql, arrives
@@ -466,6 +466,28 @@ async def test_an_undo_keeps_leads_that_something_happened_to_and_says_what(
     assert sum(one["leads"] for one in undone["reasons"]) == 4
     assert [one["line"] for one in undone["not_undone"]] == [2, 3, 4, 5]
     assert [await lead_of(desk, people[name]) is None for name in names] == [False] * 4 + [True]
+
+
+async def test_an_undo_keeps_a_lead_that_got_a_mail_and_deletes_one_whose_mail_never_left(
+    desk: Desk, admin: httpx2.AsyncClient
+) -> None:
+    emails = [an_email() for _ in range(3)]
+    done = await imported(desk, admin, "\n".join(["Email", *emails]))
+    for email, state in zip(emails, ("kept", "sent", "called"), strict=True):
+        lead = await lead_of(desk, email)
+        assert lead is not None
+        now = desk.relay.now()
+        mail = Mail(
+            lead_id=lead.id, track_id="t", track_version=1, step="s", cycle=1, topic="x",
+            state=state, created_at=now, updated_at=now,
+        )  # fmt: skip
+        async with desk.relay.make() as session, session.begin():
+            session.add(mail)
+            await session.flush()
+            session.add(MailLink(mail_id=mail.id, name="demo", url="http://baton.test"))
+    undone = (await admin.post(f"/api/imports/{done['id']}/undo")).json()["undo"]
+    assert (undone["deleted"], undone["reasons"]) == (1, [{"why": "it was written to", "leads": 2}])
+    assert await lead_of(desk, emails[0]) is None
 
 
 async def test_an_undo_gives_changed_fields_back_where_nobody_wrote_since(

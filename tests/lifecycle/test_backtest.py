@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifecycle.agreement import Agreement
+from lifecycle.agreement import Agreement, ProfileCriterion
 from lifecycle.backtest import (
     FEW,
     Backtest,
@@ -25,6 +25,7 @@ from lifecycle.backtest import (
     sheets,
 )
 from lifecycle.calendar import BusinessHours, WorkingTime
+from lifecycle.criteria import EventCriterion
 from lifecycle.routing import Candidate
 from lifecycle.scoring import Engagement, Profile, Scorer
 from lifecycle.stages import Event
@@ -79,6 +80,22 @@ def patiently(agreement: Agreement, past: Past) -> Ready | WhyNot:
     return WhyNot.BELOW
 
 
+def met_slowly(agreement: Agreement, past: Past, ready: Ready) -> int:
+    """Which criteria were met, asked one after another; those on one event stay met, and count by the instant."""
+    rows = [(row.when, False) for row in agreement.profile]
+    rows += [(row.when, True) for row in agreement.behaviour.criteria]
+    rows += [(rule.when, isinstance(rule.when, EventCriterion)) for rule in agreement.moments if "mql" in rule.then]
+    oldest = ready.at - Scorer(agreement).horizon
+    met = 0
+    for bit, (when, stays) in enumerate(rows):
+        asked = ProfileCriterion.model_construct(id="asked", points=1, when=when)
+        scorer = Scorer(agreement.model_copy(update={"profile": (asked,)}))
+        by_then = [one for one in past.done if one.at <= ready.at] if ready.taken else []
+        done = by_then if stays else [one for one in past.done[: ready.taken] if one.at >= oldest]
+        met |= scorer.assess(past.profile, done, at=ready.at).fit << bit
+    return met
+
+
 VARIANTS: dict[str, Raw] = {
     "as it ships": {},
     "an easy threshold": {"mql": {"score": 45, "fit": 10}},
@@ -111,6 +128,32 @@ VARIANTS: dict[str, Raw] = {
             }
         ],
         "behaviour": behaving({"id": "visit", "event": "page_viewed", "points": 5}, half_life_days=1),
+    },
+    "combined": {
+        "mql": {"score": 1_000, "fit": 0},
+        "moments": [
+            {
+                "id": "either",
+                "when": {
+                    "all": [
+                        {"event": "form_submitted"},
+                        {"any": [{"field": "seniority", "equals": "director"}, {"event": "asset_downloaded"}]},
+                    ]
+                },
+                "then": ["mql"],
+            },
+            {
+                "id": "pages",
+                "when": {
+                    "all": [
+                        {"event": "page_viewed", "where": {"path": "/solutions/*"}, "same": "path"},
+                        {"event": "email_opened", "same": "path"},
+                        {"field": "industry", "equals": "farming"},
+                    ]
+                },
+                "then": ["mql"],
+            },
+        ],
     },
     "fit by deeds": {
         "profile": [
@@ -157,10 +200,12 @@ def test_the_first_hand_over_is_the_one_that_asking_again_after_each_engagement_
     known = min(known, len(done))
     since = done[known - 1].at if known else T0 - D
     past = Past("l", profile, {}, since, known, done)
-    found = Judge(agreement).first(past)
+    judged = Judge(agreement)
+    found = judged.first(past)
     assert found == patiently(agreement, past)
     if isinstance(found, Ready):
-        assert cause_of(Judge(agreement).standing(past, found)) == found.cause
+        assert met_slowly(agreement, past, found) == judged.met(past, found)
+        assert cause_of(judged.standing(past, found)) == found.cause
 
 
 def test_points_that_were_lost_may_fade_back_at_an_engagement_that_counts_for_nothing(midmarket: Agreement) -> None:

@@ -404,7 +404,7 @@ async def test_after_thirty_days_nothing_is_undone(house: Relay, marketer: UUID)
 
 async def test_an_address_that_a_third_lead_has_by_now_keeps_the_two_together(house: Relay, marketer: UUID) -> None:
     (kept, _), (other, email) = await an_engaged_lead(house), await an_engaged_lead(house)
-    third = await house.a_lead()
+    third = await a_lead_in(house, Stage.NURTURE)
     merge = await merged(house, kept, other, marketer)
     async with house.make() as session, session.begin():
         (await session.get_one(Lead, third)).email = email

@@ -1,0 +1,260 @@
+"""Pairs of leads that may be one person: found by what they share, scored, and never merged by themselves.
+
+Leads are compared only within blocks (a phone number, a company, a domain, a name), and in a large block only with
+their neighbours in order, so the work grows with the number of leads and not with its square.
+"""
+
+import asyncio
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from itertools import combinations
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from rapidfuzz import fuzz
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from .assessment import lock
+from .ingest import CLASH
+from .leads import seen_by
+from .tables import Identity, Lead, Quarantined, TimelineEntry, User
+from .users import Viewer
+
+DISMISSED: Final = "not_a_duplicate"
+"""Kind of the timeline entry by which both leads remember that they are two people."""
+BLOCK: Final = 40
+"""Up to so many leads in a block, each is compared with each."""
+NEIGHBOURS: Final = 8
+"""In a larger block each is compared with so many that follow it in order."""
+ALIKE: Final = 88
+"""From so much likeness of 100 on, two names are taken for one that was written differently."""
+SAME_COMPANY: Final = 90
+_CLASHES: Final = 1_000
+_CLASH_SCORE: Final = 90
+# fmt: off
+_LEGAL_FORMS: Final = frozenset((
+    "ab", "ag", "aps", "as", "asa", "bv", "bvba", "co", "company", "corp", "corporation", "cv", "doo", "eg", "ev",
+    "gbr", "gmbh", "inc", "incorporated", "kft", "kg", "kgaa", "kk", "limited", "llc", "llp", "lp", "ltd", "ltda",
+    "mbh", "nv", "ohg", "oy", "oyj", "plc", "pte", "pty", "pvt", "sa", "sab", "sarl", "sas", "sasu", "se", "sl",
+    "slu", "spa", "sprl", "spzoo", "srl", "sro", "ug", "zoo",
+))
+_ANYBODYS: Final = frozenset((
+    "163.com", "aol.com", "gmail.com", "gmx.de", "gmx.net", "googlemail.com", "hotmail.com", "icloud.com", "live.com",
+    "mail.com", "mail.ru", "me.com", "outlook.com", "proton.me", "protonmail.com", "qq.com", "t-online.de", "web.de",
+    "yahoo.com", "yandex.ru",
+))
+"""Domains that anybody may have an address at: sharing one says nothing."""
+# fmt: on
+_TITLES: Final = frozenset(("dr", "frau", "herr", "ing", "mag", "mr", "mrs", "ms", "mx", "prof"))
+_LETTERS: Final = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ı": "i"})
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Two leads that may be one person; `score` of 100, `reason` in words, the older lead first."""
+
+    first: UUID
+    second: UUID
+    score: int
+    reason: str
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """The surest first."""
+        return -self.score, str(self.first), str(self.second)
+
+
+class Person(NamedTuple):
+    """What is compared of a lead."""
+
+    id: UUID
+    name: str
+    company: str
+    domain: str
+    phone: str
+
+
+@lru_cache(maxsize=65_536)
+def name_key(text: str) -> str:
+    """Return a person's name as it is compared: accents folded, titles off, in no order of its parts."""
+    words = _words(text)
+    return " ".join(sorted([word for word in words if word not in _TITLES] or words))
+
+
+@lru_cache(maxsize=65_536)
+def company_key(text: str) -> str:
+    """Return a company's name as it is compared: accents folded, legal forms off."""
+    words = _words(text)
+    return " ".join([word for word in words if word not in _LEGAL_FORMS] or words)
+
+
+def _words(text: str) -> list[str]:
+    folded = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
+    plain = "".join(char for char in folded if not unicodedata.combining(char))
+    return re.findall(r"\w+", re.sub(r"[.'’]", "", plain))
+
+
+def find(people: Sequence[Person]) -> list[Suggestion]:
+    """Return every pair that may be one person, the surest first."""
+    found = (_judge(people[a], people[b]) for a, b in _pairs(people))
+    return sorted((one for one in found if one), key=lambda one: one.order)
+
+
+def _pairs(people: Sequence[Person]) -> set[tuple[int, int]]:
+    by_name = [name_key(person.name) for person in people]
+    pairs: set[tuple[int, int]] = set()
+    for block, in_order in (
+        (lambda one: one.phone, by_name),
+        (lambda one: company_key(one.company), by_name),
+        (lambda one: "" if one.domain in _ANYBODYS else one.domain, by_name),
+        (lambda one: name_key(one.name), [company_key(person.company) for person in people]),
+    ):
+        for members in _blocks(people, block):
+            pairs.update(_within(members, in_order))
+    return pairs
+
+
+def _blocks(people: Sequence[Person], key: Callable[[Person], str]) -> Iterable[list[int]]:
+    blocks: dict[str, list[int]] = defaultdict(list)
+    for number, person in enumerate(people):
+        if found := key(person):
+            blocks[found].append(number)
+    return (members for members in blocks.values() if len(members) > 1)
+
+
+def _within(members: Sequence[int], in_order: Sequence[str]) -> Iterator[tuple[int, int]]:
+    if len(members) <= BLOCK:
+        yield from combinations(members, 2)
+        return
+    ordered = sorted(members, key=lambda number: (in_order[number], number))
+    for place, number in enumerate(ordered):
+        for other in ordered[place + 1 : place + 1 + NEIGHBOURS]:
+            yield min(number, other), max(number, other)
+
+
+def _judge(one: Person, two: Person) -> Suggestion | None:
+    names = _likeness(name_key(one.name), name_key(two.name))
+    companies = fuzz.ratio(company_key(one.company), company_key(two.company)) if one.company and two.company else 0.0
+    same_domain = one.domain == two.domain and one.domain not in _ANYBODYS | {""}
+    same_phone = bool(one.phone) and one.phone == two.phone
+    known = names >= ALIKE and (companies >= SAME_COMPANY or same_domain)
+    if not known and not same_phone:
+        return None
+    shares = [
+        ("the same phone number", same_phone),
+        ("the same name", names == 100),
+        (f"names alike: {one.name} and {two.name}", ALIKE <= names < 100),
+        ("the same company", companies == 100),
+        (f"companies alike: {one.company} and {two.company}", SAME_COMPANY <= companies < 100),
+        ("the same domain", same_domain),
+    ]
+    by_phone = 99 if names >= ALIKE else 60 + 0.25 * names
+    by_name = 0.6 * names + 0.38 * max(companies, 85 if same_domain else 0)
+    score = max(by_phone if same_phone else 0, by_name if known else 0)
+    first, second = sorted((one.id, two.id))
+    return Suggestion(first, second, round(score), "; ".join(words for words, holds in shares if holds))
+
+
+def _likeness(one: str, two: str) -> float:
+    """How alike two names are, of 100; a middle name that one of them leaves out takes little away."""
+    if not one or not two:
+        return 0.0
+    whole = fuzz.ratio(one, two)
+    parts = min(one.count(" "), two.count(" "))
+    return max(whole, 0.95 * fuzz.token_set_ratio(one, two)) if parts else whole
+
+
+async def suggestions(session: AsyncSession, viewer: Viewer, lead_id: UUID | None = None) -> list[Suggestion]:
+    """Return the pairs that `viewer` may see, the surest first; of one lead, if it is given."""
+    fields = [col(Lead.profile)[name].astext for name in ("name", "company", "domain", "phone")]
+    query = sa.select(col(Lead.id), *(sa.func.coalesce(field, "") for field in fields))
+    rows = await session.exec(query.where(col(Lead.merged_into).is_(None), seen_by(viewer)))  # type: ignore[call-overload]
+    people = [Person(*row) for row in rows]
+    found = await asyncio.to_thread(find, people)
+    seen = {person.id for person in people}
+    clashes = [one for one in await _clashes(session) if {one.first, one.second} <= seen]
+    known = {(one.first, one.second): one for one in found}
+    for one in clashes:
+        same = known.get((one.first, one.second))
+        reason = f"{one.reason}; {same.reason}" if same else one.reason
+        score = max(one.score, same.score if same else 0)
+        known[one.first, one.second] = Suggestion(one.first, one.second, score, reason)
+    of_lead = (one for one in known.values() if lead_id in (None, one.first, one.second))
+    kept = await _not_dismissed(session, list(of_lead))
+    return sorted(kept, key=lambda one: one.order)
+
+
+async def _clashes(session: AsyncSession) -> list[Suggestion]:
+    """Return the pairs of leads that a message called by one name: ingest never makes one of two leads."""
+    query = select(Quarantined).where(Quarantined.field == "userId", Quarantined.reason == CLASH)
+    rows = list(await session.exec(query.order_by(col(Quarantined.received_at).desc()).limit(_CLASHES)))
+    named = [(row, _names(row.payload)) for row in rows]
+    every = {name for _, names in named for name in names}
+    owners = dict(
+        (await session.exec(select(Identity.value, Identity.visitor_id).where(col(Identity.value).in_(every)))).all()
+    )
+    found: dict[tuple[UUID, UUID], Suggestion] = {}
+    for row, names in named:
+        ids = sorted({owners[name] for name in names if name in owners})
+        for first, second in combinations(ids, 2):
+            reason = f"a message of {row.received_at:%Y-%m-%d} {CLASH.partition(';')[0]}"
+            found.setdefault((first, second), Suggestion(first, second, _CLASH_SCORE, reason))
+    return list(found.values())
+
+
+def _names(payload: bytes) -> list[str]:
+    told = orjson.loads(payload)
+    names = told.get("names") or [told.get("userId"), told.get("previousId")]
+    return [name for name in names if isinstance(name, str)]
+
+
+async def _not_dismissed(session: AsyncSession, pairs: Collection[Suggestion]) -> list[Suggestion]:
+    other = col(TimelineEntry.data)["other"].astext
+    query = sa.select(col(TimelineEntry.lead_id), other).where(
+        col(TimelineEntry.lead_id) == sa.any_(sa.literal([one.first for one in pairs], sa.ARRAY(sa.Uuid))),
+        col(TimelineEntry.kind) == DISMISSED,
+    )
+    said = {(id_, UUID(with_)) for id_, with_ in await session.exec(query)}  # type: ignore[call-overload]
+    return [one for one in pairs if (one.first, one.second) not in said]
+
+
+async def dismiss(session: AsyncSession, ids: Sequence[UUID], by: UUID, at: datetime) -> bool:
+    """Remember on both leads that they are two people, once; False when one of them is not there."""
+    first, second = ids
+    leads = await lock(session, ids)
+    if len(leads) != 2:
+        return False
+    for lead, other in ((first, second), (second, first)):
+        entry = TimelineEntry(lead_id=lead, kind=DISMISSED, at=at, by=str(by), data={"other": str(other)})
+        known = select(TimelineEntry.id).where(
+            TimelineEntry.lead_id == lead,
+            TimelineEntry.kind == DISMISSED,
+            col(TimelineEntry.data)["other"].astext == str(other),
+        )
+        if (await session.exec(known)).first() is None:
+            session.add(entry)
+    return True
+
+
+async def shown(session: AsyncSession, found: Sequence[Suggestion]) -> list[dict[str, Any]]:
+    """Return suggestions as the API shows them, with what helps to tell the two leads apart."""
+    ids = {id_ for one in found for id_ in (one.first, one.second)}
+    query = select(Lead, User.email).outerjoin(User, col(User.id) == col(Lead.owner_id)).where(col(Lead.id).in_(ids))
+    leads = {lead.id: _short(lead, owner) for lead, owner in await session.exec(query)}
+    return [{"leads": [leads[one.first], leads[one.second]], "score": one.score, "reason": one.reason} for one in found]
+
+
+def _short(lead: Lead, owner: str | None) -> dict[str, Any]:
+    profile = {name: lead.profile.get(name) for name in ("name", "email", "company", "phone", "title")}
+    return {
+        "id": str(lead.id), "stage": lead.stage, "owner": owner, "score": lead.score, **profile,
+        "created_at": lead.created_at,
+    }  # fmt: skip
