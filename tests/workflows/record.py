@@ -4,6 +4,7 @@ Not collected by itself: its name does not begin with `test_`.
 """
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from lifecycle.commands import Accept, Assign, Close, LogAttempt, Qualify, Rejec
 from lifecycle.lead import Moment
 from lifecycle.reasons import Channel, Outcome, Reason, Verdict
 from models.tables import Mail
+from tests.outside import Mailbox, a_service, answers
 from tests.support import Relay
-from tests.workflows import test_tracks
+from tests.workflows import test_alerts, test_mails, test_tracks
 from tests.workflows.conftest import Months
 from tests.workflows.journey import eight_months
 from tests.workflows.test_eight_months import GOLDEN
@@ -104,3 +106,23 @@ async def test_record_ninety_days_on_a_track(months: Months) -> None:
         query = select(Mail.lead_id).where(Mail.track_id == "ninety", Mail.step == "5.then.0").limit(1)
         lead_id = (await session.exec(query)).one()
     keep("on-a-track", await history(months.relay, lead_id))
+
+
+async def test_record_an_alert_and_its_delivery(relay: Relay, open_door: Callable[..., str], no_proxy: None) -> None:
+    with a_service(answers(500), answers(429, Retry_After="1800")) as service:
+        async with test_alerts.a_house(relay, open_door(Mailbox())) as house:
+            _, owner = await test_alerts.an_mql_of(house, service.url())
+            chat, _ = await test_alerts.deliveries(house, owner, "fell_back", "sent")
+            for name, id_ in (("person", f"person-{owner}"), ("delivery", f"delivery-{chat.id}")):
+                handle = relay.client.get_workflow_handle(id_)
+                await handle.result()
+                keep(name, await handle.fetch_history())
+
+
+async def test_record_a_mail(relay: Relay, open_door: Callable[..., str]) -> None:
+    async with test_mails.a_house(relay, open_door(Mailbox())) as house:
+        mail = await test_mails.a_mail(house)
+        await house.work.mails.call()
+        handle = relay.client.get_workflow_handle(f"mail-{mail.id}")
+        await handle.result()
+        keep("mail", await handle.fetch_history())
