@@ -61,9 +61,10 @@ def serve() -> None:
 @app.command()
 def worker() -> None:
     """Run the worker alone."""
+    from serve.keys import ensure_keys
     from worker import run
 
-    asyncio.run(run(_settings()))
+    asyncio.run(run(ensure_keys(_settings())))
 
 
 @app.command()

@@ -9,8 +9,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.criteria import Answer
 from lifecycle.lead import LeadState, Move
 from lifecycle.reasons import Bant
+from models.forwarding import family, kept_of
 from models.leads import why
-from models.merges import family, kept_of
 from models.tables import Lead, Note, User
 
 _KNOWN = ("industry", "employees", "country", "role", "seniority", "buyer_role", "source")

@@ -94,6 +94,11 @@ async def undo(
 ) -> Any:
     """Take two leads apart again, within thirty days of their merge."""
     home = house(request)
+    async with home.make() as session:
+        shown = await merges.merge_json(session, merge_id)
+    if shown is None:
+        raise Refused(404, "There is no such merge.")
+    await seen_lead(home, UUID(shown["kept"]), viewer)
     at = datetime.now(UTC)
     found = await _asked(home, lambda session: merges.undo(session, merge_id, viewer.id, at))
     return await _settled(home, response, found)

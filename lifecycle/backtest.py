@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from .agreement import Agreement, Behaviour, BehaviourCriterion, MomentRule, ProfileCriterion
+from .agreement import Agreement, Behaviour, BehaviourCriterion, MomentRule, ProfileCriterion, Threshold
 from .calendar import WorkingTime
 from .criteria import AnyCriterion, EventCriterion, Not, walk
 from .routing import MONTH, Candidate, choose, rule_of
@@ -205,6 +205,8 @@ class Judge:
         self._simple = not any(map(_events_in, settled)) and not any(_asks_absence(one.when) for one in handing_over)
 
         self._exact = _scorer(agreement, moments=handing_over)
+        self._mql_moments = handing_over
+        self._settled: dict[tuple[int, bool], Scorer] = {}
         self._at_rest = _scorer(agreement, behaviour=_only(agreement), moments=())
         self._alone = {
             row.id: _scorer(agreement, profile=(), behaviour=_only(agreement, _enlarged(row)), moments=())
@@ -251,8 +253,10 @@ class Judge:
             return WhyNot.RULED_OUT
         if cause := cause_of(found):
             return Ready(past.known_from, cause, past.known)
-        for count, taken, at in steps[self._hopeless(past, named, steps, found.fit) :]:
-            found = self._assess(self._exact, past, named[:count], at)
+        hopeful = steps[self._hopeless(past, named, steps, found.fit) :]
+        scorer = self._for_engagements(named, found.fit) if hopeful else self._exact
+        for count, taken, at in hopeful:
+            found = self._assess(scorer, past, named[:count], at)
             if found.ruled_out:
                 return WhyNot.RULED_OUT
             if cause := cause_of(found):
@@ -314,6 +318,22 @@ class Judge:
         firsts = self._firsts.of(past)
         soonest += [firsts[name] for name in self._handing_over if name in firsts]
         return bisect_left(steps, min(soonest), key=lambda step: step[2]) if soonest else len(steps)
+
+    def _for_engagements(self, named: Sequence[Engagement], fit: int) -> Scorer:
+        """Return a scorer for a lead with that fit, who has all must-have data and is not ruled out.
+
+        What the profile decides is decided then: only engagements are looked at, and only if moments can fire at those.
+        """
+        if not self._simple:
+            return self._exact
+        stirs = any(one.event in self._stirring for one in named)
+        if (fit, stirs) not in self._settled:
+            needed = self.agreement.mql
+            left = Threshold(score=needed.score - fit, fit=needed.fit - fit)
+            bare: dict[str, Any] = {"must_have": (), "rule_out": (), "profile": (), "mql": left}
+            moments = self._mql_moments if stirs else ()
+            self._settled[fit, stirs] = _scorer(self.agreement, **bare, moments=moments)
+        return self._settled[fit, stirs]
 
     def _in_reach(self, past: Past, named: Sequence[Engagement], points: float) -> list[datetime]:
         """Return the first instant at which behaviour may have earned so many points, if there is one."""
@@ -498,15 +518,15 @@ class Shifts(_Shown):
 
 
 class Worth(_Shown):
-    """One criterion's own worth: how many of the MQLs with and without it were accepted, where that is known."""
+    """One criterion's own worth: how many of the MQLs with and without it came as far as `worth_against` says."""
 
     kind: str
     id: str
     with_it: int
-    accepted_with: int
+    came_with: int
     share_with: float | None
     without_it: int
-    accepted_without: int
+    came_without: int
     share_without: float | None
 
 
@@ -524,6 +544,7 @@ class Result(_Shown):
     gained: Changes
     lost: Changes
     shifts: Shifts
+    worth_against: str
     criteria: list[Worth]
     notes: list[str]
 
@@ -560,7 +581,7 @@ class Backtest:
         self._shifted: list[Shift] = []
         self._days: list[float] = []
         self._unmoved = 0
-        self._accepted_by_met: Counter[tuple[int, bool]] = Counter()
+        self._by_met: Counter[tuple[int, Fate]] = Counter()
         self._leads = self._engagements = self._really = 0
         self._begins: datetime | None = None
         self._ends: datetime | None = None
@@ -570,8 +591,8 @@ class Backtest:
         for past in pasts:
             self._count(past)
             new = self._candidate.take(past)
-            if isinstance(new, Ready) and past.fate.accepted is not None:
-                self._accepted_by_met[self._candidate.judge.met(past, new), past.fate.accepted] += 1
+            if isinstance(new, Ready) and past.fate != Fate():
+                self._by_met[self._candidate.judge.met(past, new), past.fate] += 1
             if self._baseline:
                 old = self._baseline.keep(past, new) if self._same else self._baseline.take(past)
                 self._compare(past, new, old, self._baseline.judge)
@@ -580,6 +601,7 @@ class Backtest:
         """Return what it comes to for the team of today; `time` is the business time under each agreement."""
         baseline = self._baseline.shown(team, baseline_time or time) if self._baseline else None
         candidate = self._candidate.shown(team, time)
+        goal = "sql" if not _known_of(candidate.accepted) and _known_of(candidate.sql) else "accepted"
         return Result(
             leads=self._leads,
             engagements=self._engagements,
@@ -592,8 +614,9 @@ class Backtest:
             gained=self._gained.shown(),
             lost=self._lost.shown(),
             shifts=self._shifts(),
-            criteria=self._worth(),
-            notes=list(_notes(candidate, baseline)),
+            worth_against=goal,
+            criteria=self._worth(goal),
+            notes=list(_notes(candidate, baseline, goal)),
         )
 
     def _count(self, past: Past) -> None:
@@ -639,24 +662,29 @@ class Backtest:
             items=self._shifted,
         )
 
-    def _worth(self) -> list[Worth]:
-        return [self._worth_of(kind, id_, 1 << bit) for bit, (kind, id_) in enumerate(self._candidate.judge.criteria)]
+    def _worth(self, goal: str) -> list[Worth]:
+        known: Counter[tuple[int, bool]] = Counter()
+        for (met, fate), count in self._by_met.items():
+            if (came := getattr(fate, goal)) is not None:
+                known[met, came] += count
+        return [_worth(kind, id_, 1 << bit, known) for bit, (kind, id_) in enumerate(self._candidate.judge.criteria)]
 
-    def _worth_of(self, kind: str, id_: str, bit: int) -> Worth:
-        split: Counter[tuple[bool, bool]] = Counter()
-        for (met, accepted), count in self._accepted_by_met.items():
-            split[bool(met & bit), accepted] += count
-        having, lacking = (split[met, True] + split[met, False] for met in (True, False))
-        return Worth(
-            kind=kind,
-            id=id_,
-            with_it=having,
-            accepted_with=split[True, True],
-            share_with=_share(split[True, True], having),
-            without_it=lacking,
-            accepted_without=split[False, True],
-            share_without=_share(split[False, True], lacking),
-        )
+
+def _worth(kind: str, id_: str, bit: int, known: Mapping[tuple[int, bool], int]) -> Worth:
+    split: Counter[tuple[bool, bool]] = Counter()
+    for (met, came), count in known.items():
+        split[bool(met & bit), came] += count
+    having, lacking = (split[met, True] + split[met, False] for met in (True, False))
+    return Worth(
+        kind=kind,
+        id=id_,
+        with_it=having,
+        came_with=split[True, True],
+        share_with=_share(split[True, True], having),
+        without_it=lacking,
+        came_without=split[False, True],
+        share_without=_share(split[False, True], lacking),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -885,13 +913,21 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def _notes(candidate: Side, baseline: Side | None) -> Iterator[str]:
-    known = candidate.accepted.hits + candidate.accepted.false_alarms
-    if known < FEW:
-        yield f"Only {known} of the candidate's MQLs were ever answered by sales: shares of so few are mostly chance."
-    if candidate.accepted.unknown:
+def _known_of(goal: Goal) -> int:
+    """How many MQLs have that outcome known."""
+    return goal.hits + goal.false_alarms
+
+
+def _notes(candidate: Side, baseline: Side | None, goal: str) -> Iterator[str]:
+    shown: Goal = getattr(candidate, goal)
+    if _known_of(shown) < FEW:
         yield (
-            f"{candidate.accepted.unknown} of the candidate's MQLs were never answered by sales;"
+            f"Of only {_known_of(shown)} of the candidate's MQLs the outcome ({goal}) is known:"
+            " shares of so few are mostly chance."
+        )
+    if shown.unknown:
+        yield (
+            f"Of {shown.unknown} of the candidate's MQLs the outcome ({goal}) is not known;"
             " they count in no precision and no recall."
         )
     if baseline is None:
@@ -961,7 +997,7 @@ def sheets(result: Result) -> Iterator[Sheet]:
             [(f"{moved.same:,}", f"{moved.earlier:,}", f"{moved.later:,}", _days(moved.median_days))],
         )
     yield Sheet(
-        "Each criterion's own worth: share accepted",
+        f"Each criterion's own worth: share of MQLs that became {result.worth_against}",
         ("", "", "with it", "of", "without it", "of"),
         [
             (one.kind, one.id, _percent(one.share_with), f"{one.with_it:,}",

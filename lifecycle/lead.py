@@ -461,7 +461,7 @@ class LeadState(_Value):
     def deadline(self) -> Deadline | None:
         """Return what happens next by itself, if anything does."""
         if self.merged_at:
-            return Deadline(at=self.merged_at + _SEALED_AFTER, event=Event.SEALED)
+            return None if self.sealed else Deadline(at=self.merged_at + _SEALED_AFTER, event=Event.SEALED)
         due = [Deadline(at=at, event=OVERDUE[clock.kind]) for clock, at in self._ticking()]
         due += [
             Deadline(at=min(clock.reminders), event=Event.DUE_SOON, fact=Fact(clock=clock.kind))

@@ -8,10 +8,9 @@ import asyncio
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from itertools import combinations
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -82,14 +81,12 @@ class Person(NamedTuple):
     phone: str
 
 
-@lru_cache(maxsize=65_536)
 def name_key(text: str) -> str:
     """Return a person's name as it is compared: accents folded, titles off, in no order of its parts."""
     words = _words(text)
     return " ".join(sorted([word for word in words if word not in _TITLES] or words))
 
 
-@lru_cache(maxsize=65_536)
 def company_key(text: str) -> str:
     """Return a company's name as it is compared: accents folded, legal forms off."""
     words = _words(text)
@@ -97,36 +94,59 @@ def company_key(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    folded = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
-    plain = "".join(char for char in folded if not unicodedata.combining(char))
-    return re.findall(r"\w+", re.sub(r"[.'’]", "", plain))
+    plain = text.casefold()
+    if not plain.isascii():
+        folded = unicodedata.normalize("NFKD", plain.translate(_LETTERS))
+        plain = "".join(char for char in folded if not unicodedata.combining(char))
+    return _WORD.findall(_INSIDE.sub("", plain))
+
+
+_WORD: Final = re.compile(r"\w+")
+_INSIDE: Final = re.compile(r"[.'’]")
 
 
 def find(people: Sequence[Person]) -> list[Suggestion]:
     """Return every pair that may be one person, the surest first."""
-    found = (_judge(people[a], people[b]) for a, b in _pairs(people))
+    keyed = [_keyed(person) for person in people]
+    found = (_judge(keyed[a], keyed[b]) for a, b in _pairs(keyed))
     return sorted((one for one in found if one), key=lambda one: one.order)
 
 
-def _pairs(people: Sequence[Person]) -> set[tuple[int, int]]:
-    by_name = [name_key(person.name) for person in people]
+class _Keyed(NamedTuple):
+    """A person with what is compared, made once; `domain` is empty where anybody may have an address."""
+
+    person: Person
+    name: str
+    parts: frozenset[str]
+    company: str
+    domain: str
+
+
+def _keyed(person: Person) -> _Keyed:
+    name = name_key(person.name)
+    domain = "" if person.domain in _ANYBODYS else person.domain
+    return _Keyed(person, name, frozenset(name.split()), company_key(person.company), domain)
+
+
+def _pairs(people: Sequence[_Keyed]) -> set[tuple[int, int]]:
     pairs: set[tuple[int, int]] = set()
-    for block, in_order in (
-        (lambda one: one.phone, by_name),
-        (lambda one: company_key(one.company), by_name),
-        (lambda one: "" if one.domain in _ANYBODYS else one.domain, by_name),
-        (lambda one: name_key(one.name), [company_key(person.company) for person in people]),
+    by_name, by_company = [one.name for one in people], [one.company for one in people]
+    for keys, in_order in (
+        ([one.person.phone for one in people], by_name),
+        (by_company, by_name),
+        ([one.domain for one in people], by_name),
+        (by_name, by_company),
     ):
-        for members in _blocks(people, block):
+        for members in _blocks(keys):
             pairs.update(_within(members, in_order))
     return pairs
 
 
-def _blocks(people: Sequence[Person], key: Callable[[Person], str]) -> Iterable[list[int]]:
+def _blocks(keys: Sequence[str]) -> Iterable[list[int]]:
     blocks: dict[str, list[int]] = defaultdict(list)
-    for number, person in enumerate(people):
-        if found := key(person):
-            blocks[found].append(number)
+    for number, key in enumerate(keys):
+        if key:
+            blocks[key].append(number)
     return (members for members in blocks.values() if len(members) > 1)
 
 
@@ -140,36 +160,39 @@ def _within(members: Sequence[int], in_order: Sequence[str]) -> Iterator[tuple[i
             yield min(number, other), max(number, other)
 
 
-def _judge(one: Person, two: Person) -> Suggestion | None:
-    names = _likeness(name_key(one.name), name_key(two.name))
-    companies = fuzz.ratio(company_key(one.company), company_key(two.company)) if one.company and two.company else 0.0
-    same_domain = one.domain == two.domain and one.domain not in _ANYBODYS | {""}
-    same_phone = bool(one.phone) and one.phone == two.phone
+def _judge(one: _Keyed, two: _Keyed) -> Suggestion | None:
+    same_phone = bool(one.person.phone) and one.person.phone == two.person.phone
+    names = _likeness(one, two)
+    if names < ALIKE and not same_phone:
+        return None
+    companies = fuzz.ratio(one.company, two.company) if one.company and two.company else 0.0
+    same_domain = bool(one.domain) and one.domain == two.domain
     known = names >= ALIKE and (companies >= SAME_COMPANY or same_domain)
     if not known and not same_phone:
         return None
+    mine, theirs = one.person, two.person
     shares = [
         ("the same phone number", same_phone),
         ("the same name", names == 100),
-        (f"names alike: {one.name} and {two.name}", ALIKE <= names < 100),
+        (f"names alike: {mine.name} and {theirs.name}", ALIKE <= names < 100),
         ("the same company", companies == 100),
-        (f"companies alike: {one.company} and {two.company}", SAME_COMPANY <= companies < 100),
+        (f"companies alike: {mine.company} and {theirs.company}", SAME_COMPANY <= companies < 100),
         ("the same domain", same_domain),
     ]
     by_phone = 99 if names >= ALIKE else 60 + 0.25 * names
     by_name = 0.6 * names + 0.38 * max(companies, 85 if same_domain else 0)
     score = max(by_phone if same_phone else 0, by_name if known else 0)
-    first, second = sorted((one.id, two.id))
+    first, second = sorted((mine.id, theirs.id))
     return Suggestion(first, second, round(score), "; ".join(words for words, holds in shares if holds))
 
 
-def _likeness(one: str, two: str) -> float:
+def _likeness(one: _Keyed, two: _Keyed) -> float:
     """How alike two names are, of 100; a middle name that one of them leaves out takes little away."""
-    if not one or not two:
+    if not one.name or not two.name:
         return 0.0
-    whole = fuzz.ratio(one, two)
-    parts = min(one.count(" "), two.count(" "))
-    return max(whole, 0.95 * fuzz.token_set_ratio(one, two)) if parts else whole
+    alike: float = fuzz.ratio(one.name, two.name)
+    left_out = len(one.parts) > 1 < len(two.parts) and (one.parts <= two.parts or two.parts <= one.parts)
+    return max(alike, 95.0) if left_out and alike < 100 else alike
 
 
 async def suggestions(session: AsyncSession, viewer: Viewer, lead_id: UUID | None = None) -> list[Suggestion]:

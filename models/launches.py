@@ -23,6 +23,7 @@ from uuid_utils.compat import uuid7
 from lifecycle.agreement import Outreach
 from lifecycle.criteria import EventCriterion, walk
 from lifecycle.lead import Moment
+from lifecycle.moments import LAUNCH
 from lifecycle.scoring import Engagement, met
 from lifecycle.stages import WITH_SALES, Event, Stage, rule_for
 from lifecycle.tracks import Track
@@ -55,6 +56,8 @@ CHANNEL: Final = "baton_launches"
 """PostgreSQL tells whoever listens here that a launch has something to do."""
 GONE: Final = "it is no longer there"
 STOPPED: Final = "the launch was cancelled"
+WITHOUT_SALES: Final = "launch_without_sales"
+"""The cause of a moment that enrols nobody who was accepted by sales before it was heard."""
 _LEFT: Final = "it is not in the segment any more"
 _PAGE: Final = 500
 _NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
@@ -384,7 +387,7 @@ async def enroll_page(session: AsyncSession, row: Launch, signer: Signer, at: da
     judged = await _judged(session, aim, found)
     left = {one.id for one in found if not one.matches}
     reasons = {lead.id: lead.reason or (_LEFT if lead.id in left else "") for lead in judged}
-    await _tell(session, row, [lead for lead in judged if not reasons[lead.id]], at)
+    await _tell(session, aim, row, [lead for lead in judged if not reasons[lead.id]], at)
     await _write_down(session, row, reasons)
     enrolled = sum(1 for reason in reasons.values() if not reason)
     row.enrolled += enrolled
@@ -394,12 +397,13 @@ async def enroll_page(session: AsyncSession, row: Launch, signer: Signer, at: da
     return enrolled
 
 
-async def _tell(session: AsyncSession, row: Launch, leads: Sequence[Chosen], at: datetime) -> None:
+async def _tell(session: AsyncSession, aim: Aim, row: Launch, leads: Sequence[Chosen], at: datetime) -> None:
     """Write the moment that enrols each lead; the same launch has one for a lead in a cycle, however often it tries."""
     rows = []
+    cause = LAUNCH if aim.segment.include_sales else WITHOUT_SALES
     for lead in leads:
         key = f"{lead.cycle}:launch:{row.id}"
-        moment = Moment(key=key, cause="launch", at=at, cycle=lead.cycle, enroll=row.track_id)
+        moment = Moment(key=key, cause=cause, at=at, cycle=lead.cycle, enroll=row.track_id)
         body = moment.model_dump(mode="json", exclude_defaults=True)
         rows.append({"id": uuid7(), "lead_id": lead.id, "key": key, "body": body, "evidence": []})
     if rows:

@@ -19,8 +19,8 @@ from lifecycle.stages import WITH_SALES, Stage
 
 from . import agreements
 from .assessment import assess, counted_since, engagements_of, lock
+from .forwarding import family, kept_of
 from .ingest import learn, resolve
-from .merges import family, kept_of
 from .people import Problems, check_profile, normal_email
 from .routing import consider
 from .session import Sessions, in_transaction

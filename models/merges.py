@@ -20,6 +20,7 @@ from lifecycle.lead import UNDO_WITHIN, LeadState, Merging, Moment, NotPossible
 from lifecycle.stages import TERMINAL
 
 from .assessment import NOTIFY, assess, lock
+from .forwarding import kept_of
 from .outreach import COUNTED, hold
 from .tables import Consent, Engagement, Identity, Lead, Mail, Merge, OutboxMoment, User
 
@@ -144,29 +145,6 @@ _HEAR: Final = sa.text(
     " WHERE m.lead_id = :of AND split_part(m.key, ':', 1) = l.cycle::text"
     " AND (m.delivered_at IS NOT NULL OR l.id = :kept)"
     " ON CONFLICT (lead_id, key) DO NOTHING RETURNING id"
-)
-
-
-async def kept_of(session: AsyncSession, lead_id: UUID) -> UUID:
-    """Return the lead that this one is part of by now, itself if it is none."""
-    found = (await session.exec(_WAY, params={"id": lead_id})).first()  # type: ignore[call-overload]
-    return found[0] if found else lead_id
-
-
-async def family(session: AsyncSession, lead_id: UUID) -> list[UUID]:
-    """Return the lead and all that went into it."""
-    return [id_ for (id_,) in await session.exec(_FAMILY, params={"id": lead_id})]  # type: ignore[call-overload]
-
-
-_WAY: Final = sa.text(
-    "WITH RECURSIVE way AS (SELECT id, merged_into FROM leads WHERE id = :id"
-    " UNION SELECT l.id, l.merged_into FROM leads l JOIN way ON l.id = way.merged_into)"
-    " SELECT id FROM way WHERE merged_into IS NULL"
-)
-_FAMILY: Final = sa.text(
-    "WITH RECURSIVE family AS (SELECT CAST(:id AS uuid) AS id"
-    " UNION SELECT m.merged_id FROM merges m JOIN family ON m.kept_id = family.id WHERE m.undone_at IS NULL)"
-    " SELECT id FROM family"
 )
 
 
@@ -355,7 +333,7 @@ async def _own_address(session: AsyncSession, merge: Merge, kept: Lead, other: L
         profile = {field: value for field, value in profile.items() if field != "email"} | (
             {"email": mine} if mine else {}
         )
-    kept.profile, kept.profile_at = profile, merge.undone_at or kept.profile_at
+    kept.profile = profile
     before = merge.before["kept"]["account"]
     if kept.account_id == other.account_id and _text(kept.account_id) != before:
         kept.account_id = UUID(before) if before else None

@@ -20,6 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.agreement import Outreach
 
 from . import agreements
+from .forwarding import kept_of
 from .people import normal_email
 from .tables import Consent, Lead, Mail, Suppression
 
@@ -121,9 +122,13 @@ async def say(
 ) -> None:
     """Write down what the lead said of a topic; it holds from the commit on, and waits for a mail on its way."""
     await hold(session, lead_id)
+    kept = await kept_of(session, lead_id)  # an old mail to a lead that was merged is answered by the same person
+    if kept != lead_id:
+        await hold(session, kept)
     word = {"granted": granted, "source": source, "at": at}
-    new = insert(Consent).values(lead_id=lead_id, topic=topic, channel=channel, **word)
-    await session.exec(new.on_conflict_do_update(index_elements=["lead_id", "topic", "channel"], set_=word))
+    for id_ in dict.fromkeys((lead_id, kept)):
+        new = insert(Consent).values(lead_id=id_, topic=topic, channel=channel, **word)
+        await session.exec(new.on_conflict_do_update(index_elements=["lead_id", "topic", "channel"], set_=word))
 
 
 async def suppress(session: AsyncSession, digest: bytes, reason: str, at: datetime) -> None:

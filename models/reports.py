@@ -129,7 +129,8 @@ async def velocity(session: AsyncSession, period: Period) -> dict[str, Any]:
 async def funnel(session: AsyncSession, period: Period) -> dict[str, Any]:
     """Report on where leads are, which stages they entered in the period, and how many of those came further."""
     stays, cycles, stage = _stays(period), _cycles(period), col(Lead.stage)
-    now: Any = sa.select(stage.label("stage"), sa.func.count().label("now")).group_by(stage)
+    whole = col(Lead.merged_into).is_(None)
+    now: Any = sa.select(stage.label("stage"), sa.func.count().label("now")).where(whole).group_by(stage)
     leads = sa.func.count(stays.c.lead_id.distinct()).label("leads")
     entered = sa.select(stays.c.stage, sa.func.count().label("entries"), leads).group_by(stays.c.stage)
     known: dict[str, Figures] = defaultdict(lambda: {"now": 0, "entries": 0, "leads": 0})

@@ -111,7 +111,7 @@ async def test_the_command_prints_tables_and_writes_the_whole_result(
     assert code == 0, said
     assert "3 leads, 1 engagements" in said
     assert "Gained: 2 leads, of which accepted 0" in said
-    assert "Only 2 of the candidate's MQLs" in said
+    assert "Of only 2 of the candidate's MQLs" in said
     found = json.loads(whole.read_text())
     assert (found["candidate"]["mqls"], found["baseline"]["mqls"]) == (3, 1)
     assert (found["candidate"]["won"]["hits"], found["candidate"]["accepted"]["precision"]) == (1, 0.5)

@@ -63,7 +63,7 @@ async def test_marketing_counts_first_and_then_launches_what_was_counted(desk: D
         await desk.relay.until(UUID(id_), lambda lead: lead.track == track)
         timeline = (await marketer.get(f"/api/leads/{id_}/timeline")).json()["items"]
         entry = next(one for one in timeline if one["kind"] == "enrolled")
-        assert (entry["cause"], entry["track"]) == ("launch", track)
+        assert (entry["cause"], entry["track"]) == ("launch_without_sales", track)
 
 
 async def test_a_dry_run_changes_nothing(desk: Desk, admin: httpx2.AsyncClient) -> None:

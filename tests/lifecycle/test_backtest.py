@@ -356,7 +356,7 @@ def test_precision_and_recall_count_leads_whose_outcome_is_known(midmarket: Agre
     assert result.candidate.never == {WhyNot.MISSING: 1, WhyNot.RULED_OUT: 1, WhyNot.BELOW: 2}
     assert (result.leads, result.engagements, result.really_mql) == (7, 3, 1)
     assert (result.begins, result.ends) == (T0 + H, T0 + 3 * H)
-    assert result.notes[0].startswith("Only 2 of the candidate's MQLs")
+    assert result.notes[0].startswith("Of only 2 of the candidate's MQLs the outcome (accepted)")
 
 
 def test_few_known_outcomes_many_unknown_and_no_agreement_are_said_in_a_sentence(midmarket: Agreement) -> None:
@@ -364,7 +364,7 @@ def test_few_known_outcomes_many_unknown_and_no_agreement_are_said_in_a_sentence
     assert run(midmarket, midmarket, known, team=REPS).notes == []
     result = run(midmarket, None, [*known, attending("x", H)])
     assert [note.split(";")[0] for note in result.notes] == [
-        "1 of the candidate's MQLs were never answered by sales",
+        "Of 1 of the candidate's MQLs the outcome (accepted) is not known",
         "No agreement is in force: there is nothing to compare with.",
         "31 MQLs find nobody with room, and breach while they wait.",
     ]
@@ -454,7 +454,7 @@ def test_lists_may_be_cut_but_counts_are_whole(midmarket: Agreement) -> None:
     assert (result.gained.count, len(result.gained.items)) == (5, 2)
 
 
-def test_a_criterions_worth_is_the_share_accepted_with_and_without_it(midmarket: Agreement) -> None:
+def test_a_criterions_worth_is_the_share_came_with_and_without_it(midmarket: Agreement) -> None:
     poor = {field: value for field, value in FITS.items() if field != "industry"}
     result = run(
         midmarket,
@@ -469,10 +469,18 @@ def test_a_criterions_worth_is_the_share_accepted_with_and_without_it(midmarket:
     )
     worth = {(one.kind, one.id): one for one in result.criteria}
     industry = worth["fit", "industry"]
-    assert (industry.with_it, industry.accepted_with, industry.share_with) == (3, 2, 0.6667)
-    assert (industry.without_it, industry.accepted_without, industry.share_without) == (1, 0, 0)
+    assert (industry.with_it, industry.came_with, industry.share_with) == (3, 2, 0.6667)
+    assert (industry.without_it, industry.came_without, industry.share_without) == (1, 0, 0)
     assert worth["moment", "attended"].with_it == worth["behaviour", "event_attended"].with_it == 4
     assert worth["moment", "reader"].share_with is None
+    assert result.worth_against == "accepted"
+
+
+def test_where_acceptance_is_not_known_a_criterions_worth_is_measured_by_sqls(midmarket: Agreement) -> None:
+    result = run(midmarket, None, [attending("a", H, fate=Fate(sql=True)), attending("b", H, fate=Fate(won=False))])
+    worth = next(one for one in result.criteria if one.id == "attended")
+    assert (result.worth_against, worth.with_it, worth.came_with) == ("sql", 1, 1)
+    assert result.notes[0].startswith("Of only 1 of the candidate's MQLs the outcome (sql)")
 
 
 # Weeks, reps, breaches.

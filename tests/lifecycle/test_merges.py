@@ -132,7 +132,7 @@ def test_its_end_comes_when_nobody_can_undo_the_merge_any_more() -> None:
     deadline = gone.deadline()
     assert deadline is not None and deadline.event is Event.SEALED and deadline.at > T0 + UNDO_WITHIN
     sealed, _ = advance(gone, deadline.event, deadline.at)
-    assert sealed.is_closed and sealed.stage is Stage.NURTURE
+    assert sealed.is_closed and sealed.stage is Stage.NURTURE and sealed.deadline() is None
 
 
 def test_it_comes_back_where_it_stood() -> None:

@@ -113,7 +113,7 @@ def test_the_surest_pair_comes_first() -> None:
 def test_in_a_large_company_the_work_grows_with_its_people_and_not_with_their_square() -> None:
     crowd = [a_person(f"{number:05d} {uuid4().hex}", "Acme", "acme.test") for number in range(20 * BLOCK)]
     twins = [a_person("Jo Doe", "Acme", "acme.test"), a_person("Doe, Jo", "Acme", "acme.test")]
-    pairs = duplicates._pairs([*crowd, *twins])
+    pairs = duplicates._pairs([duplicates._keyed(person) for person in [*crowd, *twins]])
     assert len(pairs) <= NEIGHBOURS * (len(crowd) + len(twins))
     assert (len(crowd), len(crowd) + 1) in pairs
 

@@ -124,7 +124,8 @@ async def enrolments(relay: Relay, ids: list[UUID]) -> Counter[UUID]:
     """How often each lead was enrolled by a launch, as its timeline tells it."""
     query = select(TimelineEntry).where(col(TimelineEntry.lead_id).in_(ids), TimelineEntry.kind == "enrolled")
     async with relay.make() as session:
-        return Counter(entry.lead_id for entry in await session.exec(query) if entry.data.get("cause") == "launch")
+        told = [entry for entry in await session.exec(query) if str(entry.data.get("cause")).startswith("launch")]
+    return Counter(entry.lead_id for entry in told)
 
 
 async def moments(relay: Relay, launch_id: UUID) -> Counter[UUID]:
@@ -244,6 +245,16 @@ async def test_who_changes_between_choosing_and_enrolling_is_passed_over_with_th
     await relay.until(stays, lambda lead: lead.track == track)
     assert await enrolments(relay, ids) == Counter({stays: 1})
     assert (await relay.projection(taken)).track is None
+
+
+async def test_who_is_accepted_before_the_moment_is_heard_is_left_to_the_rep(relay: Relay, batch: str) -> None:
+    track, [lead_id] = await a_track(relay), await nurtured(relay, 1, batch=batch)
+    launch_id = await launched(relay, track, of(batch))
+    await a_page(relay, launch_id, 0)
+    await accepted(relay, lead_id)
+    await relay.outbox.deliver()
+    lead = await relay.until(lead_id, lambda lead: f"1:launch:{launch_id}" in lead.seen)
+    assert (lead.stage, lead.track) == (Stage.SAL, None)
 
 
 async def a_page(relay: Relay, launch_id: UUID, done: int) -> Reached:
