@@ -28,8 +28,7 @@ def step(merging: Merging, lead: LeadState) -> tuple[Event, Fact] | None:
                 return None
             event = JOINED[other.stage] if _height(other) > _height(lead) else Event.ABSORBED
             return event, fact.model_copy(update={"takeover": together(lead, other)})
-        case "part":
-            return _apart(merging, lead, fact)
+    return _apart(merging, lead, fact)
 
 
 def together(kept: LeadState, other: LeadState) -> Takeover:

@@ -52,7 +52,7 @@ async def begin(session: AsyncSession, kept_id: UUID, other_id: UUID, by: UUID, 
     if await _is_busy(session, kept, other):
         raise Busy
     before = {
-        "kept": {"email": kept.email, "account": _text(kept.account_id)},
+        "kept": {"email": kept.email, "account": _text(kept.account_id), "bant": kept.bant},
         "merged": {"email": other.email},
         "done": [],
     }
@@ -333,7 +333,7 @@ async def _own_address(session: AsyncSession, merge: Merge, kept: Lead, other: L
         profile = {field: value for field, value in profile.items() if field != "email"} | (
             {"email": mine} if mine else {}
         )
-    kept.profile = profile
+    kept.profile, kept.bant = profile, merge.before["kept"]["bant"]
     before = merge.before["kept"]["account"]
     if kept.account_id == other.account_id and _text(kept.account_id) != before:
         kept.account_id = UUID(before) if before else None
