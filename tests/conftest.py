@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
 async def relay(database_url: str, temporal: WorkflowEnvironment) -> AsyncIterator[Relay]:
     """The run's one worker, on the run's database and Temporal."""
     engine = make_engine(database_url)
-    async with running(engine, sessions(engine), temporal.client) as relay:
+    soon = timedelta(seconds=0.2)  # alerts need not gather for long
+    async with running(engine, sessions(engine), temporal.client, person_window=soon, account_window=soon) as relay:
         yield relay
     await engine.dispose()
 

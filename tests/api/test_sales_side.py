@@ -1,5 +1,6 @@
 """The sales side over HTTP: working time, absences, routing, giving up, handing over, being told."""
 
+import asyncio
 import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -229,6 +230,7 @@ async def test_people_see_their_own_alerts_and_operations_everybodys(desk: Desk,
         mine = [one for one in found if lead["id"] in one["text"]]
         if mine and mine[0]["deliveries"][0]["state"] == "kept":
             break
+        await asyncio.sleep(0.01)
     assert mine[0]["recipient"] == lead["owner"] and lead["profile"]["name"] in mine[0]["text"]
     delivery = mine[0]["deliveries"][0]
     assert (delivery["channel"], delivery["state"]) == ("mail", "kept")
