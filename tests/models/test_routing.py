@@ -138,7 +138,7 @@ async def test_when_everybody_is_full_or_away_it_says_when_somebody_is_free(make
     back = NOW + timedelta(hours=5)
     async with make() as session, session.begin():
         session.add(_absence(away, NOW, back))
-    assert await give(make, 2) == [full, None]
+    assert Counter(await give(make, 2)) == {full: 1, None: 1}
     async with make() as session:
         row, lead = await a_lead(session)
         choice = await consider(session, row, lead, AGREEMENT, NOW)
