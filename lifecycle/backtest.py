@@ -17,14 +17,16 @@ from pydantic import BaseModel, ConfigDict
 
 from .agreement import Agreement, Behaviour, BehaviourCriterion, MomentRule, ProfileCriterion, Threshold
 from .calendar import WorkingTime
-from .criteria import AnyCriterion, EventCriterion, Not, walk
+from .criteria import AnyCriterion, EventCriterion, FieldCriterion, Not, walk
 from .routing import MONTH, Candidate, choose, rule_of
-from .scoring import Assessment, Engagement, Profile, Scorer
+from .scoring import Assessment, Engagement, Profile, Scorer, holds
 from .stages import Event
 
 THRESHOLD: Final = "threshold"
 FEW: Final = 30
 """With fewer known outcomes than this, shares are mostly chance, and the result says so."""
+REMEMBERED: Final = 4_096
+"""Answers remembered at most for one criterion."""
 WEEK: Final = timedelta(days=7)
 _MILLI: Final = 1_000
 """Assessments round to whole points; a row alone is worth this many times as much, to tell small differences."""
@@ -135,22 +137,28 @@ def cause_of(found: Assessment) -> str | None:
     return first.id if first else THRESHOLD if found.over_threshold else None
 
 
-class Firsts:
-    """From when on criteria can hold: found out once a lead, for all agreements of a backtest together.
-
-    For a criterion on one event that is when it was first met, and `Scorer` is asked. For one that combines others it
-    is the first engagement of any that it asks for: nothing fires before, though maybe later.
-    """
+class Common:
+    """What the agreements of one backtest ask alike, found out once a lead for all of them."""
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement
         self._begins: dict[str, set[str]] = defaultdict(set)
         self._rules: dict[str, MomentRule] = {}
         self._scorer: Scorer | None = None
-        self._latest: tuple[Past, Mapping[str, datetime]] | None = None
+        self._firsts: tuple[Past, Mapping[str, datetime]] | None = None
+        self._at_rest: dict[str, AtRest] = {}
+        self._on_profile: dict[str, OnProfile] = {}
+
+    def at_rest(self, agreement: Agreement) -> "AtRest":
+        """Return what tells the worth of profiles alone; the same for agreements that ask the same of them."""
+        written = agreement.model_dump_json(include={"must_have", "rule_out", "profile"})
+        return self._at_rest.setdefault(written, AtRest(agreement, self._asked))
+
+    def _asked(self, when: AnyCriterion) -> "OnProfile":
+        return self._on_profile.setdefault(when.model_dump_json(exclude_none=True), OnProfile(when))
 
     def name(self, when: AnyCriterion) -> str:
-        """Return the name by which `of` tells of this criterion; equal criteria have one name."""
+        """Return the name by which `firsts` tells of this criterion; equal criteria have one name."""
         written = when.model_dump_json(exclude_none=True)
         if isinstance(when, EventCriterion) and not _is_plain(when):
             # it was checked in its agreement, and the name is only ours
@@ -161,29 +169,87 @@ class Firsts:
                 self._begins[event].add(written)
         return written
 
-    def of(self, past: Past) -> Mapping[str, datetime]:
-        """Return from when on each criterion can hold, by name."""
-        if self._latest and self._latest[0] is past:
-            return self._latest[1]
+    def firsts(self, past: Past) -> Mapping[str, datetime]:
+        """Return from when on each criterion can hold, by name.
+
+        For a criterion on one event that is when it was first met, and `Scorer` is asked. For one that combines others
+        it is the first engagement of any that it asks for: nothing fires before, though maybe later.
+        """
+        if self._firsts and self._firsts[0] is past:
+            return self._firsts[1]
         if self._scorer is None:
-            bare = {"must_have": (), "rule_out": (), "profile": (), "behaviour": _only(self._agreement)}
+            bare: dict[str, Any] = {"must_have": (), "rule_out": (), "profile": (), "behaviour": _only(self._agreement)}
             self._scorer = _scorer(self._agreement, **bare, moments=tuple(self._rules.values()))
-        firsts: dict[str, datetime] = {}
+        found: dict[str, datetime] = {}
         done = []
         for one in past.done:
             if one.event in self._scorer.event_names:
                 done.append(one)
             if one.event in self._begins:
                 for name in self._begins[one.event]:
-                    firsts.setdefault(name, one.at)
+                    found.setdefault(name, one.at)
         for fired in self._scorer.assess(past.profile, done, at=past.known_from).moments if done else ():
-            firsts[fired.id] = min(firsts.get(fired.id, fired.at), fired.at)
-        self._latest = past, firsts
-        return firsts
+            found[fired.id] = min(found.get(fired.id, fired.at), fired.at)
+        self._firsts = past, found
+        return found
+
+
+class OnProfile:
+    """A criterion on the profile alone; its answer is remembered by the values that it asks for."""
+
+    def __init__(self, when: AnyCriterion) -> None:
+        self._when = when
+        self._fields = sorted({part.field for part in walk(when) if isinstance(part, FieldCriterion)})
+        self._answers: dict[tuple[Any, ...], bool] = {}
+
+    def met(self, profile: Profile) -> bool:
+        """Tell whether the profile meets it."""
+        values = [profile.get(name) for name in self._fields]
+        asked = (*values, *map(type, values))  # 1 is no yes, though Python takes them for one
+        answer = self._answers.get(asked)
+        if answer is None:
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            answer = self._answers[asked] = holds(self._when, profile)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """What a profile is worth by itself; `met` are the rows of fit that it meets, bit 0 is the first."""
+
+    why_not: WhyNot | None
+    fit: int = 0
+    met: int = 0
+
+
+class AtRest:
+    """Finds what profiles are worth by themselves, for agreements that ask nothing but fields of them."""
+
+    def __init__(self, agreement: Agreement, asked: Callable[[AnyCriterion], OnProfile]) -> None:
+        bare: dict[str, Any] = {"rule_out": (), "profile": (), "behaviour": _only(agreement)}
+        self._must_have = _scorer(agreement, **bare, moments=())
+        self._rule_out = [asked(rule.when) for rule in agreement.rule_out]
+        self._fit = [(asked(row.when), row.points, 1 << bit) for bit, row in enumerate(agreement.profile)]
+        self._latest: tuple[Past, Resting] | None = None
+
+    def of(self, past: Past) -> Resting:
+        """Return what the lead's profile is worth."""
+        if self._latest is None or self._latest[0] is not past:
+            self._latest = past, self._found(past)
+        return self._latest[1]
+
+    def _found(self, past: Past) -> Resting:
+        if self._must_have.assess(past.profile, (), at=past.known_from, invalid=past.invalid).missing:
+            return Resting(WhyNot.MISSING)
+        if any(rule.met(past.profile) for rule in self._rule_out):
+            return Resting(WhyNot.RULED_OUT)
+        met = [(points, bit) for row, points, bit in self._fit if row.met(past.profile)]
+        return Resting(None, sum(points for points, _ in met), sum(bit for _, bit in met))
 
 
 _Step = tuple[int, int, datetime]
-"""An engagement at which to look: how many that can count there are by then, how many of all, and when."""
+"""An instant at which to look: how many engagements that can count there are by then, how many of all, and when."""
 
 
 class Judge:
@@ -194,9 +260,10 @@ class Judge:
     fade, engagements that must be absent) are looked for, and then every engagement is asked about.
     """
 
-    def __init__(self, agreement: Agreement, firsts: Firsts | None = None) -> None:
+    def __init__(self, agreement: Agreement, common: Common | None = None) -> None:
         self.agreement = agreement
-        self._firsts = firsts or Firsts(agreement)
+        self._common = common or Common(agreement)
+        self._at_rest = self._common.at_rest(agreement)
         whole = Scorer(agreement)
         self.events, self._horizon = whole.event_names, whole.horizon
         rows = agreement.behaviour.criteria
@@ -207,21 +274,20 @@ class Judge:
         self._exact = _scorer(agreement, moments=handing_over)
         self._mql_moments = handing_over
         self._settled: dict[tuple[int, bool], Scorer] = {}
-        self._at_rest = _scorer(agreement, behaviour=_only(agreement), moments=())
         self._alone = {
             row.id: _scorer(agreement, profile=(), behaviour=_only(agreement, _enlarged(row)), moments=())
             for row in rows
         }
         self._sinking = frozenset(row.when.event for row in rows if row.points < 0)
         self._stirring = _scorer(agreement, profile=(), behaviour=_only(agreement), moments=handing_over).event_names
-        self._handing_over = [self._firsts.name(rule.when) for rule in handing_over]
+        self._handing_over = [self._common.name(rule.when) for rule in handing_over]
         self._at_once: dict[str, list[BehaviourCriterion]] = defaultdict(list)
         self._later: list[tuple[str, float]] = []
         for row in (row for row in rows if row.points > 0):
             if _is_plain(row.when):
                 self._at_once[row.when.event].append(row)
             else:
-                self._later.append((self._firsts.name(row.when), row.points * row.up_to))
+                self._later.append((self._common.name(row.when), row.points * row.up_to))
 
         every = [
             *(("fit", row.id, row.when) for row in agreement.profile),
@@ -230,35 +296,30 @@ class Judge:
         ]
         self.criteria = [(kind, id_) for kind, id_, _ in every]
         self._first_met = {
-            bit: self._firsts.name(when) for bit, (kind, _, when) in enumerate(every)
+            bit: self._common.name(when) for bit, (kind, _, when) in enumerate(every)
             if kind != "fit" and isinstance(when, EventCriterion)
         }  # fmt: skip
-        self._asked = _scorer(
-            agreement,
-            profile=tuple(_bit(bit, when) for bit, (*_, when) in enumerate(every) if bit not in self._first_met),
-            behaviour=_only(agreement),
-            moments=(),
-        )
+        rows_left = tuple(
+            _bit(bit, when) for bit, (kind, _, when) in enumerate(every)
+            if bit not in self._first_met and not (kind == "fit" and self._simple)
+        )  # fmt: skip
+        combined = _scorer(agreement, profile=rows_left, behaviour=_only(agreement), moments=())
+        self._combined = combined if rows_left else None
 
     def first(self, past: Past) -> Ready | WhyNot:
         """Return when the lead first became an MQL, or why it never did."""
-        named, known, steps = self._steps(past)
-        if known:
-            found = self._assess(self._exact, past, named[:known], past.known_from)
-        else:  # nothing done, nothing earned
-            found = self._at_rest.assess(past.profile, (), at=past.known_from, invalid=past.invalid)
-        if found.missing:
-            return WhyNot.MISSING
-        if found.ruled_out:
-            return WhyNot.RULED_OUT
-        if cause := cause_of(found):
-            return Ready(past.known_from, cause, past.known)
-        hopeful = steps[self._hopeless(past, named, steps, found.fit) :]
-        scorer = self._for_engagements(named, found.fit) if hopeful else self._exact
-        for count, taken, at in hopeful:
+        named, steps = self._steps(past)
+        scorer = self._exact
+        if self._simple:
+            rest = self._at_rest.of(past)
+            if rest.why_not:
+                return rest.why_not
+            steps = steps[self._hopeless(past, named, steps, rest.fit) :]
+            scorer = self._for_engagements(named, rest.fit) if steps else scorer
+        for count, taken, at in steps:
             found = self._assess(scorer, past, named[:count], at)
-            if found.ruled_out:
-                return WhyNot.RULED_OUT
+            if why_not := _barred(found):
+                return why_not
             if cause := cause_of(found):
                 return Ready(at, cause, taken)
         return WhyNot.BELOW
@@ -269,9 +330,10 @@ class Judge:
 
     def met(self, past: Past, ready: Ready) -> int:
         """Return which of `criteria` the lead had met by then: bit 0 is the first."""
-        done = self._until(past, ready) if self._asked.event_names else ()
-        met = self._assess(self._asked, past, done, ready.at).fit
-        firsts = self._firsts.of(past) if ready.taken else {}
+        met = self._at_rest.of(past).met if self._simple else 0
+        if self._combined:
+            met |= self._assess(self._combined, past, self._until(past, ready), ready.at).fit
+        firsts = self._common.firsts(past) if ready.taken else {}
         for bit, name in self._first_met.items():
             met |= (name in firsts and firsts[name] <= ready.at) << bit
         return met
@@ -286,10 +348,10 @@ class Judge:
         }
         return {**fit, **earned}
 
-    def _steps(self, past: Past) -> tuple[list[Engagement], int, list[_Step]]:
-        """Return the engagements that can count, how many of them came first, and the steps at which to look."""
+    def _steps(self, past: Past) -> tuple[list[Engagement], list[_Step]]:
+        """Return the engagements that can count, and the steps at which to look: the first is when it became known."""
         named: list[Engagement] = []
-        steps: list[_Step] = []
+        later: list[_Step] = []
         known, look = 0, not self._simple
         for number, one in enumerate(past.done, 1):
             counts = one.event in self.events
@@ -299,8 +361,8 @@ class Judge:
             if number <= past.known:
                 known = len(named)
             elif counts or look:
-                steps.append((len(named), number, one.at))
-        return named, known, steps
+                later.append((len(named), number, one.at))
+        return named, [(known, past.known, past.known_from), *later]
 
     def _hopeless(self, past: Past, named: Sequence[Engagement], steps: Sequence[_Step], fit: int) -> int:
         """Return how many steps from the first can be left out: no moment fires, and no threshold is in reach.
@@ -308,14 +370,12 @@ class Judge:
         More engagements never unmake a moment. A criterion of behaviour earns nothing before it is first met, and
         never more than all of its points.
         """
-        if not self._simple:
-            return 0
         needed, soonest = self.agreement.mql, list[datetime]()
         if fit >= needed.fit:
             soonest += self._in_reach(past, named, needed.score - fit)
         elif not any(one.event in self._stirring for one in named):
             return len(steps)
-        firsts = self._firsts.of(past)
+        firsts = self._common.firsts(past)
         soonest += [firsts[name] for name in self._handing_over if name in firsts]
         return bisect_left(steps, min(soonest), key=lambda step: step[2]) if soonest else len(steps)
 
@@ -324,8 +384,6 @@ class Judge:
 
         What the profile decides is decided then: only engagements are looked at, and only if moments can fire at those.
         """
-        if not self._simple:
-            return self._exact
         stirs = any(one.event in self._stirring for one in named)
         if (fit, stirs) not in self._settled:
             needed = self.agreement.mql
@@ -339,7 +397,7 @@ class Judge:
         """Return the first instant at which behaviour may have earned so many points, if there is one."""
         if points <= 0:  # what was lost may fade back at any time
             return [past.known_from]
-        firsts = self._firsts.of(past)
+        firsts = self._common.firsts(past)
         rises: list[tuple[datetime, float]] = [(firsts[name], most) for name, most in self._later if name in firsts]
         times: Counter[str] = Counter()
         for one in named:
@@ -362,6 +420,10 @@ class Judge:
         if done and done[0].at < oldest:
             done = done[bisect_left(done, oldest, key=lambda one: one.at) :]
         return scorer.assess(past.profile, done, at=at, invalid=past.invalid)
+
+
+def _barred(found: Assessment) -> WhyNot | None:
+    return WhyNot.MISSING if found.missing else WhyNot.RULED_OUT if found.ruled_out else None
 
 
 def _scorer(agreement: Agreement, **parts: Any) -> Scorer:
@@ -572,9 +634,9 @@ class Backtest:
     """
 
     def __init__(self, candidate: Agreement, baseline: Agreement | None, *, keep: int | None = None) -> None:
-        firsts = Firsts(candidate)
-        self._candidate = _Tally(Judge(candidate, firsts))
-        self._baseline = _Tally(Judge(baseline, firsts)) if baseline else None
+        common = Common(candidate)
+        self._candidate = _Tally(Judge(candidate, common))
+        self._baseline = _Tally(Judge(baseline, common)) if baseline else None
         self._same = candidate == baseline
         self._gained, self._lost = _Gathering(keep), _Gathering(keep)
         self._keep = keep

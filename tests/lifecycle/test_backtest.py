@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lifecycle import backtest
 from lifecycle.agreement import Agreement, ProfileCriterion
 from lifecycle.backtest import (
     FEW,
@@ -266,6 +267,16 @@ def test_a_request_comes_before_a_moment_that_was_earlier(midmarket: Agreement) 
     done = [did("event_attended", H), did("form_submitted", 2 * H, form="contact_sales")]
     found = Scorer(midmarket).assess(FITS, done, at=T0 + 2 * H)
     assert cause_of(found) == "contact_me"
+
+
+def test_answers_about_profiles_are_remembered_by_value_and_kind(
+    midmarket: Agreement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backtest, "REMEMBERED", 2)
+    rows = [{"id": "yes", "points": 60, "when": {"field": "vip", "equals": True}}]
+    judge = Judge(changed(midmarket, profile=rows, mql={"score": 60, "fit": 60}))
+    answers = [judge.first(a_past(profile=FITS | {"vip": vip})) for vip in (True, 1, "true", True)]
+    assert [isinstance(answer, Ready) for answer in answers] == [True, False, False, True]
 
 
 # From when a lead was known.
