@@ -76,7 +76,8 @@ async def history(
 ) -> AsyncIterator[list[Past]]:
     """Yield every lead, in pages, with all that is on record of it; only `events` have their properties.
 
-    Leads come by a cursor of the server's; the caller's transaction is the snapshot.
+    Leads come by a cursor of the server's; the caller's transaction is the snapshot. One that was merged into another
+    is not there: its engagements are the other's.
     """
     query = (
         sa.select(
@@ -84,6 +85,7 @@ async def history(
             sa.case((col(Account.key_account), col(Account.owner_id))),
         )
         .outerjoin(Account, col(Account.id) == col(Lead.account_id))
+        .where(col(Lead.merged_into).is_(None))
         .order_by(col(Lead.id))
     )  # fmt: skip
     leads = await session.stream(query, execution_options={"yield_per": PAGE})

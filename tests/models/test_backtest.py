@@ -223,6 +223,15 @@ async def test_pages_bring_every_lead_once(make: Sessions, monkeypatch: pytest.M
     assert result.begins is None
 
 
+async def test_a_lead_that_turned_out_to_be_another_counts_once(make: Sessions) -> None:
+    async with make() as session, session.begin():
+        kept = Lead(email="kept@acme.test", created_at=NEW_YEAR)
+        session.add(kept)
+        await session.flush()
+        session.add(Lead(created_at=NEW_YEAR, merged_into=kept.id))
+    assert [past.lead for past in await pasts(make)] == [str(kept.id)]
+
+
 async def test_a_backtest_of_nothing_is_empty(make: Sessions) -> None:
     result = await backtest(make, EXAMPLE, NOW)
     assert (result.leads, result.candidate.mqls, result.weeks) == (0, 0, [])
