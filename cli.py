@@ -192,7 +192,8 @@ def backtest(
     """Replay the stored past through an agreement, and say what would have happened."""
     from agreements.reader import AgreementInvalid
     from intake.csvfile import UnreadableFile, read_rows
-    from lifecycle.backtest import Fate, sheets
+    from lifecycle.backtest import sheets
+    from lifecycle.judging import Fate
     from models.backtest import backtest as replay_past
 
     async def work() -> int:

@@ -12,6 +12,7 @@ from models.session import Sessions
 from models.tables import EffectEntry
 
 from .contracts import Mailbox
+from .relay import drain
 
 ACCOUNT: Final = "AccountWorkflow"
 PERSON: Final = "PersonWorkflow"
@@ -43,10 +44,7 @@ class Mailboxes:
 
     async def call(self) -> int:
         """Call every mailbox with alerts of which it was not told; returns how many alerts those were."""
-        total = 0
-        while done := await self._call_batch():
-            total += done
-        return total
+        return await drain(self._call_batch)
 
     async def _call_batch(self) -> int:
         async with self._make() as session, session.begin():

@@ -30,6 +30,7 @@ from .contracts import DISPATCH, READY, Attempted, Ready
 from .heartbeat import beating
 from .mail import Letter, compose
 from .outcomes import Fate, Outcome
+from .relay import drain
 from .smtp import Mailer
 from .templates import TemplateBroken, lead_values, names
 
@@ -185,10 +186,7 @@ class MailCalls:
 
     async def call(self) -> int:
         """Start what waits; returns how many mails those were."""
-        total = 0
-        while done := await self._call_batch():
-            total += done
-        return total
+        return await drain(self._call_batch)
 
     async def _call_batch(self) -> int:
         async with self._make() as session, session.begin():

@@ -22,6 +22,8 @@ from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import Lead, OutboxMoment
 
+from .relay import drain
+
 LEAD_WORKFLOW: Final = "LeadWorkflow"
 _BATCH: Final = 200
 _AT_ONCE: Final = 16
@@ -36,10 +38,7 @@ class Outbox:
 
     async def deliver(self) -> int:
         """Deliver what is there now, a batch a transaction; returns how many moments were signalled."""
-        total = 0
-        while done := await self._deliver_batch():
-            total += done
-        return total
+        return await drain(self._deliver_batch)
 
     async def _deliver_batch(self) -> int:
         async with self._make() as session, session.begin():

@@ -13,6 +13,14 @@ log = structlog.get_logger(__name__)
 Deliver = Callable[[], Awaitable[int]]
 
 
+async def drain(batch: Deliver) -> int:
+    """Deliver batch after batch until one finds nothing; returns how many were delivered in all."""
+    total = 0
+    while done := await batch():
+        total += done
+    return total
+
+
 class Relay:
     """Delivers as soon as a transaction that left something for delivery commits, told by PostgreSQL itself.
 

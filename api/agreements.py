@@ -21,23 +21,15 @@ from models.users import Viewer
 from workflows.schedules import review_in_zone
 
 from .auth import EVERYONE, allow
+from .files import FILE, text_of
 from .house import house
 from .idempotency import IdempotentRoute
-from .problems import Refused, documented, wrong
+from .problems import Refused, documented
 from .schemas import ActivateBody, Listed, ReviewBody, SignBody
 
 router = APIRouter(prefix="/api/agreements", tags=["agreements"], route_class=IdempotentRoute)
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
 ONE = COMMON | documented(404, 409)
-FILE = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/yaml": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "object"}},
-        },
-    }
-}
 SIGNERS = {"marketing": ("marketing", "admin"), "sales": ("manager", "admin")}
 Drafter = Annotated[Viewer, allow("marketing", "manager")]
 Reader = Annotated[Viewer, allow(*EVERYONE)]
@@ -56,12 +48,7 @@ async def create_draft(
 
     The draft that it `replaces` is withdrawn, with whatever signatures it has.
     """
-    try:
-        source = (await request.body()).decode()
-    except UnicodeDecodeError:
-        raise wrong("body", "is not UTF-8 text") from None
-    if "\x00" in source:
-        raise wrong("body", "holds a character that is no text")
+    source = await text_of(request)
     agreement = read_agreement(source)
     make = house(request).make
     try:

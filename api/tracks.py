@@ -18,11 +18,11 @@ from models.tables import Lead, Link
 from models.tables import Track as TrackRow
 from models.users import Viewer
 
-from .agreements import FILE
 from .auth import EVERYONE, allow
+from .files import FILE, text_of
 from .house import house
 from .idempotency import IdempotentRoute
-from .problems import Refused, documented, wrong
+from .problems import Refused, documented
 from .schemas import Listed, MoveBody, NothingBody, PreviewBody, ResumeBody
 
 router = APIRouter(prefix="/api/tracks", tags=["tracks"], route_class=IdempotentRoute)
@@ -39,12 +39,7 @@ async def save_tracks(request: Request, viewer: Writer) -> Any:
 
     Errors name line and field; a template that could not be filled in is refused.
     """
-    try:
-        source = (await request.body()).decode()
-    except UnicodeDecodeError:
-        raise wrong("body", "is not UTF-8 text") from None
-    if "\x00" in source:
-        raise wrong("body", "holds a character that is no text")
+    source = await text_of(request)
     found = read_tracks(source)
     _refuse_broken(found)
     make = house(request).make

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from agreements.reader import read_agreement
 from api.segment import read_message
-from lifecycle.backtest import Fate, Result
+from lifecycle.backtest import Result
+from lifecycle.judging import Fate
 from models.backtest import backtest
 from models.people import check_profile
 from models.session import make_engine, sessions

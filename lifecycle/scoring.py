@@ -114,6 +114,12 @@ class Assessment:
     moments: list[FiredMoment]
     over_threshold: bool
 
+    @property
+    def hands_over(self) -> FiredMoment | None:
+        """The moment that makes the lead sales-ready: its own request, else the one that came first, or None."""
+        fired = sorted((one for one in self.moments if one.sales_ready), key=lambda one: one.at)
+        return next((one for one in fired if one.request), fired[0] if fired else None)
+
 
 @dataclass(slots=True)
 class _Facts:

@@ -197,15 +197,13 @@ def _readiness(lead: Lead, found: Assessment, at: datetime, moment: Any) -> list
     if found.missing or lead.stage not in (Stage.INQUIRY, Stage.NURTURE, Stage.LOST):
         return []
     ready = []
-    fired = sorted((fired for fired in found.moments if fired.sales_ready), key=lambda fired: fired.at)
-    requests = [one for one in fired if one.request]
+    first = found.hands_over
     if lead.stage is Stage.LOST:  # rests, unless it asks for contact itself
         again = {"reopened": True, "sales_ready": True, "request": True}
-        return [moment("request_again", requests[0].id, requests[0].at, **again)] if requests else []
-    if requests:
-        ready.append(moment("request", requests[0].id, requests[0].at, sales_ready=True, request=True))
-    elif fired:
-        ready.append(moment("sales_ready", fired[0].id, fired[0].at, sales_ready=True))
+        return [moment("request_again", first.id, first.at, **again)] if first and first.request else []
+    if first:
+        what = "request" if first.request else "sales_ready"
+        ready.append(moment(what, first.id, first.at, sales_ready=True, request=first.request))
     elif found.over_threshold and (lead.cycle == 1 or found.behaviour > 0):
         ready.append(moment("sales_ready", "threshold", at, sales_ready=True))
     mended = lead.state is not None and not ready and not lead.issues and _mended_since(lead)

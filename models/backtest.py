@@ -12,7 +12,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lifecycle.agreement import Agreement
-from lifecycle.backtest import Backtest, Fate, Past, Person, Result, Team, arrival
+from lifecycle.backtest import Backtest, Person, Result, Team
+from lifecycle.judging import Fate, Past, arrival
 from lifecycle.routing import Candidate
 from lifecycle.scoring import Engagement, Scorer
 from lifecycle.stages import ClockKind, Event

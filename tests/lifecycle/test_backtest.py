@@ -8,25 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifecycle import backtest
+from lifecycle import judging
 from lifecycle.agreement import Agreement, ProfileCriterion
-from lifecycle.backtest import (
-    FEW,
-    Backtest,
-    Fate,
-    Judge,
-    Past,
-    Person,
-    Ready,
-    Result,
-    Team,
-    WhyNot,
-    arrival,
-    cause_of,
-    sheets,
-)
+from lifecycle.backtest import FEW, Backtest, Person, Result, Team, sheets
 from lifecycle.calendar import BusinessHours, WorkingTime
 from lifecycle.criteria import EventCriterion
+from lifecycle.judging import Fate, Judge, Past, Ready, WhyNot, arrival, cause_of
 from lifecycle.routing import Candidate
 from lifecycle.scoring import Engagement, Profile, Scorer
 from lifecycle.stages import Event
@@ -272,7 +259,7 @@ def test_a_request_comes_before_a_moment_that_was_earlier(midmarket: Agreement) 
 def test_answers_about_profiles_are_remembered_by_value_and_kind(
     midmarket: Agreement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backtest, "REMEMBERED", 2)
+    monkeypatch.setattr(judging, "REMEMBERED", 2)
     rows = [{"id": "yes", "points": 60, "when": {"field": "vip", "equals": True}}]
     judge = Judge(changed(midmarket, profile=rows, mql={"score": 60, "fit": 60}))
     answers = [judge.first(a_past(profile=FITS | {"vip": vip})) for vip in (True, 1, "true", True)]

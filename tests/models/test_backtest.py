@@ -16,7 +16,7 @@ from sqlmodel import col, select
 
 from agreements.reader import read_agreement
 from api.segment import read_message
-from lifecycle.backtest import Fate, Judge, Past, Ready, WhyNot
+from lifecycle.judging import Fate, Judge, Past, Ready, WhyNot
 from models import backtest as reading
 from models.backtest import backtest, history
 from models.ingest import Kind, Message, ingest
