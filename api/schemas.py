@@ -22,6 +22,7 @@ from lifecycle.agreement import zone
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
 from lifecycle.stages import Stage
 from models.calendars import read_calendar
+from models.launches import RATE
 from models.people import normal_email
 
 
@@ -455,7 +456,7 @@ class LaunchBody(Body):
 
     segment: dict[str, Any]
     dry_run: bool = False
-    rate: Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False)] = 20.0
+    rate: Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False)] = RATE
 
 
 class LaunchView(BaseModel):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -24,8 +24,6 @@ from .session import Sessions, in_transaction
 from .tables import Engagement as EngagementRow
 from .tables import Lead, OutboxMoment, TrackVersion, User
 from .tables import Track as TrackRow
-
-ON_RESUME: Final = ("send_now", "skip", "shift")
 
 
 async def save(make: Sessions, tracks: list[Track], source: str, author: UUID | None, at: datetime) -> list[str]:

@@ -21,6 +21,7 @@ TRACK: dict[str, Any] = {
     "name": "Steps",
     "steps": [{"email": {"subject": f"Step {number} for {{{{ lead.name }}}}", "body": "Hello"}} for number in (1, 2)],
 }
+OTHER: dict[str, Any] = TRACK | {"id": "other", "steps": [{"email": {"subject": "Other", "body": "Hello"}}]}
 OFTEN = {"quiet": "never", "per_day": 100, "per_week": 500, "consent": "opt_out"}
 
 
@@ -69,14 +70,18 @@ def test_each_step_arrives_once_or_under_the_same_id(tmp_path: Path, free_ports:
 
 
 def run(house: House, server: Server) -> None:
-    house.post("/api/tracks", TRACK)
+    house.post("/api/tracks", [TRACK, OTHER])
+    bystander = "bystander@acme.test"
+    house.post(f"/api/leads/{house.arrive(bystander, hot=False)}/enroll", {"track": "other"})
     kinds = ("plain", "busy", "gone", "slow", "deadly")
     leads = {f"{kind}{number}@acme.test": "" for kind in kinds for number in range(3)}
     for email in leads:
         leads[email] = house.arrive(email, hot=False)
         house.post(f"/api/leads/{leads[email]}/enroll", {"track": "steps"})
+    until(lambda: len(server.taken[bystander, "Other"]) == 1)  # another track goes on meanwhile
     over = "SELECT count(*) FROM mails WHERE track_id = 'steps' AND state IN ('waiting', 'called', 'sending')"
     until(lambda: house.rows(over) == [(0,)], patience=240)
+    assert house.rows("SELECT count(*) FROM leads WHERE track = 'steps'") == [(0,)]  # whatever became of its mails
     assert house.rows("SELECT count(*) FROM mails WHERE track_id = 'steps'") == [(2 * len(leads),)]
     for email in leads:
         ids = [server.taken.get((email, f"Step {number} for Jo Doe"), []) for number in (1, 2)]
