@@ -25,6 +25,7 @@ from lifecycle.stages import WITH_SALES, Effect, Event
 from models import agreements, spells
 from models.assessment import assess
 from models.calendars import Calendars
+from models.live import Moved
 from models.session import Sessions, in_transaction
 from models.tables import AgreementVersion, Assignment, Lead, Note, TimelineEntry, User
 from models.timetable import read_calendars
@@ -92,8 +93,10 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         await nurture.look_out(session, row, stands)
     if move.fact.merge:
         await merging.settle(session, row, stands, move)
+    had = row.owner_id
     if row.version <= lead.version:
         project(row, stands, move.at)
+    await Moved(frozenset({had, row.owner_id})).say(session)
     told = await alerting.alert(session, row, lead, stands, move, plan, on_track.told)
     note = await briefing.write(session, row, stands, move) if move.event is Event.QUALIFIED else None
     await _tell(session, row.id, stands, move, plan, said, choice, told, note)

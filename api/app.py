@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
@@ -33,6 +34,7 @@ from . import (
     imports,
     launches,
     leads,
+    live,
     outreach,
     problems,
     reports,
@@ -42,6 +44,9 @@ from . import (
 )
 from .auth import PUBLIC
 from .house import House
+from .live import Live
+from .pages import PAGES
+from .pages.frame import STATIC, page_or_problem
 
 _PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
@@ -49,7 +54,7 @@ MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
     *(leads, duplicates, accounts, agreements, tracks, launches, outreach, users, holidays, alerts, imports, reports),
-    *(segment, health),
+    *(segment, health, live, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {
@@ -71,8 +76,9 @@ def create_app(house: House) -> FastAPI:
         # the first token is valid as soon as the server answers; a database that is away keeps nobody waiting
         await asyncio.wait({admin}, timeout=_PATIENCE)
         forgetting = asyncio.create_task(idempotency.forget_old(house.make))
+        listening = asyncio.create_task(app.state.live.listen())
         yield
-        for task in (admin, forgetting):
+        for task in (admin, forgetting, listening):
             task.cancel()
 
     app = FastAPI(
@@ -86,13 +92,28 @@ def create_app(house: House) -> FastAPI:
         strict_content_type=False,
     )
     app.state.house = house
+    app.state.live = Live(house.engine)
+    app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     problems.install(app)
+    app.add_exception_handler(HTTPException, page_or_problem)
     app.add_middleware(Around)
     for router in ROUTERS:
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    app.mount("/static", OwnFiles(directory=STATIC))
     _complete_description(app)
     return app
+
+
+class OwnFiles(StaticFiles):
+    """Our style sheets and scripts; an address that names the version of its file may be kept for ever."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """Return the file."""
+        response = super().file_response(*args, **options)
+        scope: Scope = args[2]
+        kept = "public, max-age=31536000, immutable" if scope["query_string"].startswith(b"v=") else "no-cache"
+        response.headers["Cache-Control"] = kept
+        return response
 
 
 class Around:

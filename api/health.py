@@ -1,13 +1,11 @@
-"""How Baton is: alive, ready, measured; and a front page that says what it is."""
+"""How Baton is: alive, ready, measured."""
 
 import asyncio
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
-from fastapi.templating import Jinja2Templates
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from sqlmodel import col, select
 
@@ -18,7 +16,6 @@ from .house import House, house
 from .problems import RETRY_AFTER, documented, problem
 
 router = APIRouter(tags=["health"])
-TEMPLATES: Final = Jinja2Templates(Path(__file__).parent / "templates")
 REGISTRY: Final = CollectorRegistry()
 REQUESTS: Final = Counter(
     "baton_http_requests", "Requests by method and status", ["method", "status"], registry=REGISTRY
@@ -59,19 +56,6 @@ async def metrics(request: Request) -> Response:
     for stage in Stage:
         LEADS.labels(stage).set(stages.get(stage, 0))
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def front(request: Request) -> Response:
-    """Show what Baton is, how its parts are, and how many leads stand where: nothing personal."""
-    home = house(request)
-    parts = await parts_of(home)
-    counts: dict[Any, int] = {}
-    if parts["database"]:
-        async with home.make() as session:
-            counts = dict((await session.exec(select(Lead.stage, sa.func.count()).group_by(col(Lead.stage)))).all())
-    stages = [(stage, counts.get(stage, 0)) for stage in Stage]
-    return TEMPLATES.TemplateResponse(request, "front.html", {"parts": parts, "stages": stages})
 
 
 async def parts_of(home: House) -> dict[str, bool]:

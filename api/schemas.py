@@ -276,6 +276,7 @@ class LeadView(BaseModel):
     owner: str | None
     account: str | None
     account_name: str | None
+    key_account: bool
     score: int
     fit: int
     behaviour: int

@@ -97,12 +97,14 @@ class BusinessHours:
 
     def between(self, start: datetime, end: datetime) -> timedelta:
         """Return how much open time lies between two instants; none when `end` is not later."""
-        passed = timedelta(0)
+        return _length(self.open_between(start, end))
+
+    def open_between(self, start: datetime, end: datetime) -> Iterator[Span]:
+        """Yield the open spans between two instants, in order, cut at both; none when `end` is not later."""
         for opens, closes in self._from(start):
-            if opens >= end:
+            if max(opens, start) >= end:
                 break
-            passed += min(closes, end) - max(opens, start)
-        return max(passed, timedelta(0))
+            yield max(opens, start), min(closes, end)
 
     def _from(self, start: datetime) -> Iterator[Span]:
         """Yield the open spans that end after `start`."""
@@ -179,18 +181,26 @@ class WorkingTime:
 
     def between(self, start: datetime, end: datetime) -> timedelta:
         """Return how much open time lies between two instants; none when `end` is not later."""
-        hours, passed = self.first, timedelta(0)
+        return _length(self.open_between(start, end))
+
+    def open_between(self, start: datetime, end: datetime) -> Iterator[Span]:
+        """Yield the open spans between two instants, in order, cut at both; none when `end` is not later."""
+        hours = self.first
         for change, following in self.later:
             if start < change < end:
-                passed += hours.between(start, change)
+                yield from hours.open_between(start, change)
                 start = change
             if change <= start:
                 hours = following
-        return passed + hours.between(start, end)
+        yield from hours.open_between(start, end)
 
     def opening(self, at: datetime) -> datetime:
         """Return `at` if the house is open then, else when it opens next. Raises NeverOpen."""
         return max(at, self.add(at, timedelta(microseconds=1)) - timedelta(microseconds=1))
+
+
+def _length(spans: Iterator[Span]) -> timedelta:
+    return sum((closes - opens for opens, closes in spans), timedelta(0))
 
 
 def _less(span: Span, shut: Span) -> tuple[Span, ...]:

@@ -1,7 +1,7 @@
 """Leads as people create, change, list and read them."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -169,7 +169,7 @@ def _refuse(problems: Problems) -> None:
 
 _Owner = aliased(User)
 _READ = (
-    select(Lead, col(_Owner.email), col(Account.name))
+    select(Lead, col(_Owner.email), col(Account.name), col(Account.key_account))
     .outerjoin(_Owner, col(_Owner.id) == col(Lead.owner_id))
     .outerjoin(Account, col(Account.id) == col(Lead.account_id))
 )
@@ -253,7 +253,44 @@ async def list_leads(
     return Page([_as_json(*row) for row in rows[:limit]], seal_cursor([*at, str(more.id)]) if more else None)
 
 
-def _as_json(lead: Lead, owner: str | None, account: str | None) -> dict[str, Any]:
+async def list_queue(
+    session: AsyncSession,
+    *,
+    owner: UUID | None = None,
+    stages: Collection[Stage] = WITH_SALES,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page:
+    """List leads that sales has, what is due first on top and then what no clock runs for; `owner`: only theirs.
+
+    Raises BadCursor.
+    """
+    due = sa.func.coalesce(col(Lead.sla_due_at), _NEVER)
+    query = _READ.where(col(Lead.stage).in_(sorted(stages)), col(Lead.merged_into).is_(None))
+    if owner:
+        query = query.where(col(Lead.owner_id) == owner)
+    if cursor:
+        at, id_ = open_cursor(cursor, 2)
+        query = query.where(sa.tuple_(due, col(Lead.id)) > sa.tuple_(sa.literal(_time(at)), sa.literal(_id(id_))))
+    rows = (await session.exec(query.order_by(due, col(Lead.id)).limit(limit + 1))).all()
+    last = rows[limit - 1][0] if len(rows) > limit else None
+    keys = [(last.sla_due_at or _NEVER).isoformat(), str(last.id)] if last else []
+    return Page([_as_json(*row) for row in rows[:limit]], seal_cursor(keys) if last else None)
+
+
+async def counts_with_sales(session: AsyncSession, owner: UUID | None = None) -> dict[str, int]:
+    """Return how many leads sales has in each of its stages; `owner`: only theirs."""
+    query = (
+        select(Lead.stage, sa.func.count())
+        .where(col(Lead.stage).in_(sorted(WITH_SALES)), col(Lead.merged_into).is_(None))
+        .group_by(col(Lead.stage))
+    )
+    if owner:
+        query = query.where(col(Lead.owner_id) == owner)
+    return dict((await session.exec(query)).all())
+
+
+def _as_json(lead: Lead, owner: str | None, account: str | None, key_account: bool | None) -> dict[str, Any]:
     sla = lead.sla_due_at and {
         "kind": lead.sla_kind,
         "due_at": lead.sla_due_at,
@@ -267,6 +304,7 @@ def _as_json(lead: Lead, owner: str | None, account: str | None) -> dict[str, An
         "owner": owner,
         "account": str(lead.account_id) if lead.account_id else None,
         "account_name": account,
+        "key_account": bool(key_account),
         "score": lead.score,
         "fit": lead.fit,
         "behaviour": lead.behaviour,
@@ -318,6 +356,7 @@ async def bounced(session: AsyncSession, lead_id: UUID, since: datetime | None) 
 
 
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
+_NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cursor: str | None = None) -> Page:

@@ -38,7 +38,7 @@ class User(SQLModel, table=True):
     For routing: `weight` is a rep's share of the turns and `credit` what is owed of them; `capacity` is how many
     leads a month they take at most (None: any number); `territories` are names that routing rules ask for.
     `alert_urls` are the services by which a person is told (none: by mail), `team_alert_urls` those of a manager's
-    whole team; both hold secrets.
+    whole team; both hold secrets. `single_keys` says whether the pages listen to single letters (WCAG 2.1.4).
     """
 
     __tablename__ = "users"
@@ -49,6 +49,7 @@ class User(SQLModel, table=True):
     role: str
     password_hash: str
     active: bool = True
+    single_keys: bool = True
     weight: int = 1
     credit: int = 0
     capacity: int | None = None
@@ -110,6 +111,42 @@ class Token(SQLModel, table=True):
     label: str = ""
     created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
     revoked_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class WebSession(SQLModel, table=True):
+    """A browser that somebody signed in with; only the SHA-256 of what its cookie says is kept."""
+
+    __tablename__ = "web_sessions"
+
+    digest: bytes = Field(primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id", index=True)
+    agent: str = ""
+    created_at: datetime = Field(sa_type=_Time)
+    seen_at: datetime = Field(sa_type=_Time)
+
+
+class Throttle(SQLModel, table=True):
+    """What is limited in its rate: `free_at` is when the allowance is whole again."""
+
+    __tablename__ = "throttles"
+
+    key: str = Field(primary_key=True)
+    free_at: datetime = Field(sa_type=_Time)
+
+
+class SavedView(SQLModel, table=True):
+    """A list of leads with its filters, under a name: a page's path and query. A shared one is everybody's."""
+
+    __tablename__ = "saved_views"
+    __table_args__ = (sa.UniqueConstraint("user_id", "name"),)
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    name: str
+    path: str
+    query: str
+    shared: bool = False
+    created_at: datetime = Field(sa_type=_Time)
 
 
 class IdempotencyKey(SQLModel, table=True):
