@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from models.duplicates import Looks
 from models.session import make_engine, sessions
 from models.users import ensure_admin
 from serve.addresses import database_url, temporal_address
@@ -93,6 +94,7 @@ def create_app(house: House) -> FastAPI:
     )
     app.state.house = house
     app.state.live = Live(house.engine)
+    app.state.looks = Looks(house.make)
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)

@@ -227,7 +227,11 @@ async def _understood(work: Coroutine[Any, Any, Any]) -> Any:
         raise Refused(413, str(error)) from None
     except UnknownColumn as error:
         raise wrong("mapping", str(error)) from None
-    except (UnreadableFile, NoIdentity) as error:
+    except NoIdentity as error:
+        columns = [{"column": column, "field": field or None} for column, field in error.fields.items()]
+        said = [{"field": "file", "detail": str(error)}]
+        raise Refused(422, f"file: {error}", errors=said, columns=columns) from None
+    except UnreadableFile as error:
         raise wrong("file", str(error)) from None
 
 

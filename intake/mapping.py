@@ -36,7 +36,13 @@ class UnknownColumn(Exception):
 
 
 class NoIdentity(Exception):
-    """No column says who a lead is; the sentence names the columns that there are."""
+    """No column says who a lead is; the sentence names the columns that there are, `fields` what they would become."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(
+            f"No column holds an e-mail address or an id; map one to email or {ID}. The file has: {', '.join(fields)}."
+        )
+        self.fields = fields
 
 
 def fields_of(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -64,9 +70,7 @@ def fields_of(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str
 def require_identity(fields: Mapping[str, str]) -> None:
     """Raise NoIdentity unless a column holds the e-mail address, or the id that another system has."""
     if not {"email", ID} & set(fields.values()):
-        raise NoIdentity(
-            f"No column holds an e-mail address or an id; map one to email or {ID}. The file has: {', '.join(fields)}."
-        )
+        raise NoIdentity(fields)
 
 
 def profile_of(cells: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:

@@ -6,12 +6,13 @@ their neighbours in order, so the work grows with the number of leads and not wi
 
 import asyncio
 import re
+import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -23,8 +24,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from .assessment import lock
 from .ingest import CLASH
-from .leads import seen_by
-from .tables import Identity, Lead, Quarantined, TimelineEntry, User
+from .leads import SEES_ALL, seen_by
+from .session import Sessions
+from .tables import Consent, Engagement, Identity, Lead, Mail, Quarantined, TimelineEntry, User
 from .users import Viewer
 
 DISMISSED: Final = "not_a_duplicate"
@@ -37,6 +39,12 @@ ALIKE: Final = 88
 """From so much likeness of 100 on, two names are taken for one that was written differently."""
 SAME_COMPANY: Final = 90
 _CLASHES: Final = 1_000
+_PART: Final = 2_000
+_PATIENCE: Final = 0.05
+"""Seconds that a page waits for a look through all leads."""
+_RESTS: Final = 20
+_SETTLED: Final = 500
+"""Pairs on top of a page's that may have been settled since the last look."""
 _CLASH_SCORE: Final = 90
 # fmt: off
 _LEGAL_FORMS: Final = frozenset((
@@ -197,22 +205,82 @@ def _likeness(one: _Keyed, two: _Keyed) -> float:
 
 async def suggestions(session: AsyncSession, viewer: Viewer, lead_id: UUID | None = None) -> list[Suggestion]:
     """Return the pairs that `viewer` may see, the surest first; of one lead, if it is given."""
+    found = await _all_pairs(session, seen_by(viewer))
+    of_lead = [one for one in found if lead_id in (None, one.first, one.second)]
+    return await _not_dismissed(session, of_lead)
+
+
+async def _all_pairs(session: AsyncSession, seen: Any) -> list[Suggestion]:
+    """Return every pair of leads that are `seen`, dismissed or not, the surest first."""
     fields = [col(Lead.profile)[name].astext for name in ("name", "company", "domain", "phone")]
     query = sa.select(col(Lead.id), *(sa.func.coalesce(field, "") for field in fields))
-    rows = await session.exec(query.where(col(Lead.merged_into).is_(None), seen_by(viewer)))  # type: ignore[call-overload]
-    people = [Person(*row) for row in rows]
+    people: list[Person] = []
+    rows = await session.stream(query.where(col(Lead.merged_into).is_(None), seen))
+    async for part in rows.partitions(_PART):  # whoever else is served meanwhile waits for one part at most
+        people += [Person(*row) for row in part]
     found = await asyncio.to_thread(find, people)
-    seen = {person.id for person in people}
-    clashes = [one for one in await _clashes(session) if {one.first, one.second} <= seen]
+    ids = {person.id for person in people}
+    clashes = [one for one in await _clashes(session) if {one.first, one.second} <= ids]
     known = {(one.first, one.second): one for one in found}
     for one in clashes:
         same = known.get((one.first, one.second))
         reason = f"{one.reason}; {same.reason}" if same else one.reason
         score = max(one.score, same.score if same else 0)
         known[one.first, one.second] = Suggestion(one.first, one.second, score, reason)
-    of_lead = (one for one in known.values() if lead_id in (None, one.first, one.second))
-    kept = await _not_dismissed(session, list(of_lead))
-    return sorted(kept, key=lambda one: one.order)
+    return sorted(known.values(), key=lambda one: one.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look through all leads found, and when it began."""
+
+    pairs: Sequence[Suggestion]
+    at: datetime
+
+
+class Looks:
+    """The last look through all leads, for pages: one takes seconds at 100,000 leads, and nobody waits for it.
+
+    A look is made when somebody asks, and not again before twenty times as long as it took.
+    """
+
+    def __init__(self, make: Sessions) -> None:
+        self._make = make
+        self._last: Look | None = None
+        self._again_at = 0.0
+        self._under_way: asyncio.Task[None] | None = None
+
+    async def last(self, now: datetime) -> tuple[Look | None, bool]:
+        """Return the last look, and whether a newer one is under way; a quick one is waited for."""
+        if self._under_way is None and time.monotonic() >= self._again_at:
+            self._under_way = asyncio.create_task(self._look(now))
+        if self._under_way is not None:
+            await asyncio.wait({self._under_way}, timeout=_PATIENCE)
+            if self._under_way.done():
+                done, self._under_way = self._under_way, None
+                done.result()
+        return self._last, self._under_way is not None
+
+    async def _look(self, now: datetime) -> None:
+        began = time.monotonic()
+        async with self._make() as session:
+            found = await _all_pairs(session, sa.true())
+            self._last = Look(await _not_dismissed(session, found), now)
+        self._again_at = time.monotonic() + _RESTS * (time.monotonic() - began)
+
+
+async def standing(
+    session: AsyncSession, viewer: Viewer, pairs: Iterable[Suggestion], *, limit: int
+) -> tuple[list[Suggestion], bool]:
+    """Return the first of `pairs` that `viewer` may see and that nobody settled since, and whether more follow."""
+    if viewer.role not in SEES_ALL:
+        mine = set(await session.exec(select(Lead.id).where(seen_by(viewer))))
+        pairs = (one for one in pairs if {one.first, one.second} <= mine)
+    part = list(islice(pairs, limit + _SETTLED))
+    ids = {id_ for one in part for id_ in (one.first, one.second)}
+    alone = set(await session.exec(select(Lead.id).where(col(Lead.id).in_(ids), col(Lead.merged_into).is_(None))))
+    found = await _not_dismissed(session, [one for one in part if {one.first, one.second} <= alone])
+    return found[:limit], len(found) > limit
 
 
 async def _clashes(session: AsyncSession) -> list[Suggestion]:
@@ -281,3 +349,46 @@ def _short(lead: Lead, owner: str | None) -> dict[str, Any]:
         "id": str(lead.id), "stage": lead.stage, "owner": owner, "score": lead.score, **profile,
         "created_at": lead.created_at,
     }  # fmt: skip
+
+
+_COMPARED: Final = ("name", "email", "phone", "company", "title", "country", "domain")
+
+
+async def compared(session: AsyncSession, found: Sequence[Suggestion]) -> list[dict[str, Any]]:
+    """Return pairs side by side: the leads, what is counted of each, `fields` with what either says, `refusals` of mail."""
+    ids = {id_ for one in found for id_ in (one.first, one.second)}
+    query = select(Lead, User.name).outerjoin(User, col(User.id) == col(Lead.owner_id)).where(col(Lead.id).in_(ids))
+    rows = (await session.exec(query)).all()
+    leads, owners = {lead.id: lead for lead, _ in rows}, {lead.id: owner for lead, owner in rows}
+    did = await _counted(session, col(Engagement.visitor_id), ids)
+    mails = await _counted(session, col(Mail.lead_id), ids)
+    refused = select(Consent.lead_id, Consent.topic).where(
+        col(Consent.lead_id).in_(ids), col(Consent.granted).is_(False)
+    )
+    by_lead: dict[UUID, set[str]] = defaultdict(set)
+    for lead_id, topic in await session.exec(refused):
+        by_lead[lead_id].add(topic)
+    return [
+        {
+            "leads": [leads[one.first], leads[one.second]],
+            "owners": [owners[one.first], owners[one.second]],
+            "engagements": [did.get(one.first, 0), did.get(one.second, 0)],
+            "mails": [mails.get(one.first, 0), mails.get(one.second, 0)],
+            "fields": [
+                (name, mine, theirs)
+                for name in _COMPARED
+                for mine, theirs in [(leads[one.first].profile.get(name), leads[one.second].profile.get(name))]
+                if (mine, theirs) != (None, None)
+            ],
+            "refusals": sorted(by_lead[one.first] | by_lead[one.second]),
+            "score": one.score,
+            "reason": one.reason,
+        }
+        for one in found
+        if one.first in leads and one.second in leads
+    ]
+
+
+async def _counted(session: AsyncSession, lead: Any, ids: Collection[UUID]) -> dict[UUID, int]:
+    rows = await session.exec(sa.select(lead, sa.func.count()).where(lead.in_(ids)).group_by(lead))  # type: ignore[call-overload]
+    return {id_: count for id_, count in rows}

@@ -116,6 +116,59 @@ async def undo_page(session: AsyncSession, import_id: UUID, after: int, limit: i
     return Page(page[-1].line, deleted)
 
 
+async def foreseen(session: AsyncSession, import_id: UUID) -> dict[str, Any]:
+    """Return what an undo would do as things stand: leads deleted, restored and kept, these by reason.
+
+    A field that somebody wrote since shows only when it is done: a restored lead may keep some.
+    """
+    row = ImportRow
+    todo = (col(row.import_id) == import_id) & col(row.outcome).in_([CREATED, UPDATED])
+    of_lead = (
+        sa.select(
+            col(row.lead_id).label("lead_id"),
+            sa.func.bool_or(col(row.outcome) == CREATED).label("made"),
+            sa.func.max(col(row.before)["at"].astext).label("at"),
+        )
+        .where(todo)
+        .group_by(col(row.lead_id))
+        .cte("of_lead")
+    )
+    made = sa.select(of_lead.c.lead_id).where(of_lead.c.made)
+    why: dict[UUID, str] = {}
+    for sentence, names_lead, counts in HAPPENED:
+        found = await session.exec(sa.select(names_lead).where(names_lead.in_(made), counts))  # type: ignore[call-overload]
+        for (id_,) in found:
+            why.setdefault(id_, sentence)
+    stands = sa.select(
+        of_lead.c.lead_id, of_lead.c.made, of_lead.c.at, col(Lead.stage), col(Lead.profile_at), col(Lead.merged_into)
+    ).outerjoin(Lead, col(Lead.id) == of_lead.c.lead_id)
+    counts_of: dict[str, int] = dict.fromkeys((DELETED, RESTORED, KEPT), 0)
+    reasons: dict[str, int] = defaultdict(int)
+    for id_, is_made, at, stage, profile_at, merged_into in await session.exec(stands):  # type: ignore[call-overload]
+        if stage is None:
+            reason = _GONE
+        elif is_made:
+            reason = _moved_on(stage) or why.get(id_) or (_CHANGED if _since(profile_at, at) else "")
+        else:
+            reason = HAPPENED[0][0] if merged_into else ""
+        counts_of[KEPT if reason else DELETED if is_made else RESTORED] += 1
+        if reason:
+            reasons[reason] += 1
+    ordered = sorted(reasons.items(), key=lambda found: -found[1])
+    return counts_of | {"reasons": [{"why": said, "leads": count} for said, count in ordered]}
+
+
+def _since(profile_at: datetime | None, at: str) -> bool:
+    return profile_at is not None and profile_at > datetime.fromisoformat(at)
+
+
+def _moved_on(stage: Stage) -> str:
+    """Return why a lead in that stage stays, or nothing."""
+    if stage in (Stage.INQUIRY, Stage.NURTURE):
+        return ""
+    return f"it is {stage.upper() if stage is not Stage.DISQUALIFIED else stage} by now"
+
+
 def _say(rows: Iterable[ImportRow], outcome: str, why: str = "") -> None:
     """Note what the undo did; what the lead was before is needed no more, and is people's data."""
     for row in rows:
@@ -138,8 +191,8 @@ async def _why_not(
         lead = leads.get(id_)
         if lead is None:
             why[id_] = _GONE
-        elif lead.stage not in (Stage.INQUIRY, Stage.NURTURE):
-            why[id_] = f"it is {lead.stage.upper() if lead.stage is not Stage.DISQUALIFIED else lead.stage} by now"
+        elif moved_on := _moved_on(lead.stage):
+            why[id_] = moved_on
         elif lead.profile_at and lead.profile_at > max(_written(row) for row in rows[id_]):
             why.setdefault(id_, _CHANGED)
     return why

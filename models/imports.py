@@ -16,10 +16,11 @@ from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from .leads import Page, SavedLead, save_leads
+from .leads import Page, SavedLead, save_leads, seen_by
 from .people import Problems, normal_email
 from .session import Sessions
 from .tables import Identity, Import, ImportRow, Lead, User
+from .users import Viewer
 
 WAITING: Final = "waiting"
 RUNNING: Final = "running"
@@ -199,9 +200,13 @@ async def import_json(session: AsyncSession, import_id: UUID) -> dict[str, Any] 
     return _as_json(*row) if row else None
 
 
-async def list_imports(session: AsyncSession, *, limit: int, cursor: UUID | None) -> Page:
-    """List imports, newest first."""
+async def list_imports(
+    session: AsyncSession, *, limit: int, cursor: UUID | None, states: Iterable[str] | None = None
+) -> Page:
+    """List imports, newest first; only those in one of `states`, if these are given."""
     query = _READ.order_by(col(Import.id).desc()).limit(limit + 1)
+    if states is not None:
+        query = query.where(col(Import.state).in_(states))
     if cursor:
         query = query.where(col(Import.id) < cursor)
     rows = (await session.exec(query)).all()
@@ -232,3 +237,16 @@ async def problems_of(
         .limit(limit)
     )
     return [(line, list(problems)) for line, problems in await session.exec(query)]
+
+
+async def lines_with_problems(session: AsyncSession, import_id: UUID, viewer: Viewer, limit: int) -> Sequence[Any]:
+    """Return the first lines that have problems: line, outcome, problems, and the lead, if `viewer` may see it."""
+    lead = (col(Lead.id) == col(ImportRow.lead_id)) & seen_by(viewer)
+    query = (
+        sa.select(col(ImportRow.line), col(ImportRow.outcome), col(ImportRow.problems), col(Lead.id).label("lead"))
+        .outerjoin(Lead, lead)
+        .where(col(ImportRow.import_id) == import_id, sa.func.jsonb_array_length(col(ImportRow.problems)) > 0)
+        .order_by(col(ImportRow.line))
+        .limit(limit)
+    )
+    return (await session.exec(query)).all()  # type: ignore[call-overload, no-any-return]

@@ -275,14 +275,15 @@ class Demo:
         stages = ("inquiry", "nurture", "mql", "sal", "sql", "won", "lost", "disqualified")
         counts = [f"{stage} {await self._count('admin', stage)}" for stage in stages]
         say(f"\nLeads now: {' · '.join(counts)}\n", markup=False)
-        say(f"Look at   {settings.url}", markup=False)
+        say(f"Sign in   {settings.url}/sign-in", markup=False)
         if settings.temporal_is_embedded or settings.temporal_address.startswith("127."):
             say(f"          http://127.0.0.1:{settings.temporal_ui_port}  (Temporal's own view)", markup=False)
-        say(f"Act as    (each has a token in {settings.data_dir / 'demo.json'})", markup=False)
+        say("as one of", markup=False)
         for email, (name, role) in PEOPLE.items():
             say(f"          {email:<24} {name}, {role}", markup=False)
         say(f"Password  of all of them: {self._story.password}", markup=False)
-        say("\nOne rep's queue, one lead's story, one decision:\n", markup=False)
+        say(f"Tokens    for the API: {settings.data_dir / 'demo.json'}", markup=False)
+        say("\nOne rep's queue, one lead's story, one decision, by the API:\n", markup=False)
         token, base = self._story.tokens[REPS[0]], settings.url
         lead = next(iter(await self._queue(REPS[0])), None)
         for line in (

@@ -21,7 +21,7 @@ async function send(form, button) {
   if (form.getAttribute("aria-busy") === "true") return;
   if (form.dataset.sure && !confirm(filled(form.dataset.sure, form))) return;
   const dialog = form.closest("dialog");
-  const row = document.getElementById(dialog?.dataset.row ?? form.closest("[data-row]")?.id ?? "");
+  const row = document.getElementById(dialog?.dataset.about ?? form.closest("[data-row]")?.id ?? "");
   clearProblems(form);
   let request;
   try {
@@ -283,24 +283,27 @@ document.addEventListener("click", (event) => {
 function open(opener) {
   const dialog = document.getElementById(opener.dataset.open);
   for (const form of $$("form[data-api]", dialog)) { form.reset(); clearProblems(form); }
-  Object.assign(dialog.dataset, opener.dataset, { row: opener.closest("[data-row]")?.id ?? "" });
+  const { open: _open, key: _key, ...about } = opener.dataset;
+  Object.assign(dialog.dataset, about, { about: opener.closest("[data-row]")?.id ?? "" });
   for (const place of $$("[data-fill]", dialog)) {
     const text = opener.dataset[place.dataset.fill] ?? "";
     if (place.matches("input, select, textarea")) place.value = text; else place.textContent = text;
     if (place.dataset.hideEmpty !== undefined) place.hidden = !text;
   }
   dialog.showModal();
-  $("[autofocus]", dialog)?.focus();
+  if (dialog.hasAttribute("autofocus")) dialog.focus(); else $("[autofocus]", dialog)?.focus();
 }
 
 // --- the keyboard ----------------------------------------------------------------------------------------------------
 
 let selected = null;
+let selectedAt = 0;
 const rows = () => $$("[data-row]");
 
 function select(row) {
   for (const other of rows()) other.setAttribute("aria-selected", String(other === row));
   selected = row?.id ?? null;
+  selectedAt = rows().indexOf(row);
   row?.scrollIntoView({ block: "nearest" });
   $("a", row)?.focus();
 }
@@ -308,6 +311,7 @@ function select(row) {
 document.addEventListener("htmx:after:swap", () => {
   const row = selected && document.getElementById(selected);
   if (row) row.setAttribute("aria-selected", "true");
+  else if (selected) select(rows()[Math.min(selectedAt, rows().length - 1)]);  // it left the list: the next one is next
   count();
 });
 

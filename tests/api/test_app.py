@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from api.app import ROUTERS, create_app
 from api.auth import PUBLIC, Policy
+from api.pages.frame import PageRoute
 from tests.api.conftest import Desk
 from tests.api.test_leads import a_lead, an_email, an_mql
 from tests.support import MIDMARKET
@@ -28,7 +29,7 @@ def test_every_route_declares_who_it_is_for() -> None:
         assert len(policies) == 1, f"{route.path} declares no policy"
 
 
-async def test_nothing_but_the_public_answers_without_a_token(desk: Desk) -> None:
+async def test_nothing_but_the_public_answers_a_stranger(desk: Desk) -> None:
     stranger = desk.client()
     for route in routes():
         if route.path in PUBLIC or route.methods == {"OPTIONS"}:
@@ -36,7 +37,10 @@ async def test_nothing_but_the_public_answers_without_a_token(desk: Desk) -> Non
         path = re.sub(r"{\w*version}", "1", route.path)
         path = re.sub(r"{\w+}", str(uuid4()), path)
         method = next(iter(route.methods or ()))
-        answer = await stranger.request(method, path, json={})
+        answer = await stranger.request(method, path, json={}, follow_redirects=False)
+        if isinstance(route, PageRoute):
+            assert (answer.status_code, answer.headers["location"][:8]) == (303, "/sign-in"), f"{path}: {answer.text}"
+            continue
         assert answer.status_code == 401, f"{method} {path}: {answer.text}"
         assert answer.headers["content-type"] == "application/problem+json"
 
