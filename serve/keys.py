@@ -67,6 +67,15 @@ def mark_password_shown(data_dir: Path) -> None:
         _write(data_dir, replace(keys, password_shown=True))
 
 
+def put(data_dir: Path, text: str) -> None:
+    """Keep the keys that a `keys.json` holds as those of a data directory; raises CannotServe."""
+    try:
+        taken = Keys(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CannotServe(f"These are no keys ({error}).") from error
+    _write(data_dir, taken)
+
+
 def _make(data_dir: Path) -> Keys:
     keys = Keys(
         secret_key=secrets.token_urlsafe(32),

@@ -22,14 +22,14 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 @router.get("/")
 async def front(request: Request) -> Response:
     """Send who is signed in to their desk; show others how many leads stand where: nothing personal."""
-    try:
-        return RedirectResponse(HOME[(await authenticate(request)).role], 303)
-    except Refused:
-        pass
     home = house(request)
     parts = await parts_of(home)
     counts: dict[Any, int] = {}
     if parts["database"]:
+        try:
+            return RedirectResponse(HOME[(await authenticate(request)).role], 303)
+        except Refused:
+            pass
         async with home.make() as session:
             counts = dict((await session.exec(select(Lead.stage, sa.func.count()).group_by(col(Lead.stage)))).all())
     stages = [(stage, counts.get(stage, 0)) for stage in Stage]

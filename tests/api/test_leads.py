@@ -119,8 +119,9 @@ async def test_a_lead_goes_from_its_request_to_a_won_opportunity(desk: Desk, adm
     assert late.status_code == 409
 
 
-async def test_accept_and_reject_raced_two_hundred_times_have_one_winner_each(
-    desk: Desk, admin: httpx2.AsyncClient
+@pytest.mark.parametrize("rounds", [8, pytest.param(25, marks=pytest.mark.faults)])
+async def test_accept_and_reject_raced_eight_leads_at_a_time_have_one_winner_each(
+    desk: Desk, admin: httpx2.AsyncClient, rounds: int
 ) -> None:
     """The loser hears who was faster, and when."""
 
@@ -137,7 +138,7 @@ async def test_accept_and_reject_raced_two_hundred_times_have_one_winner_each(
         assert won["kind"] in ("accepted", "rejected")
         assert f"It was {won['kind']} by {won['by']} at " in lost["detail"]
 
-    for _ in range(25):
+    for _ in range(rounds):
         await asyncio.gather(*(race() for _ in range(8)))
 
 

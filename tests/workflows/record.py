@@ -11,12 +11,13 @@ from pathlib import Path
 from sqlmodel import select
 from temporalio.client import WorkflowHistory
 
+from activities.repairs import REPAIR_WORKFLOW, Repair
 from lifecycle.commands import Accept, Assign, Close, LogAttempt, Qualify, Reject, Reopen, Return
 from lifecycle.lead import Moment
 from lifecycle.reasons import Channel, Outcome, Reason, Verdict
 from models.tables import Mail
 from tests.outside import Mailbox, a_service, answers
-from tests.support import Relay
+from tests.support import Relay, a_user
 from tests.workflows import test_alerts, test_mails, test_tracks
 from tests.workflows.conftest import Months
 from tests.workflows.journey import eight_months
@@ -126,3 +127,14 @@ async def test_record_a_mail(relay: Relay, open_door: Callable[..., str]) -> Non
         handle = relay.client.get_workflow_handle(f"mail-{mail.id}")
         await handle.result()
         keep("mail", await handle.fetch_history())
+
+
+async def test_record_a_repair(relay: Relay) -> None:
+    leads = [str((await an_mql(relay))[0]) for _ in range(3)]
+    by = str((await a_user(relay.make, "ops")).id)
+    repair = Repair(by=by, rate=2, total=3, began=relay.now(), leads=tuple(leads))
+    handle = await relay.client.start_workflow(
+        REPAIR_WORKFLOW, repair, id=f"repair-{leads[0]}", task_queue=relay.task_queue
+    )
+    await handle.result()
+    keep("repair", await handle.fetch_history())
