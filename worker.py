@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from temporalio.client import Client
@@ -24,6 +25,7 @@ from activities.nurture import CHANNEL as MAILS
 from activities.outbox import Outbox
 from activities.projection import Projection
 from activities.relay import Relay
+from activities.repairs import Repairs
 from activities.reviews import Reviews
 from activities.smtp import Mailer
 from models import agreements
@@ -33,6 +35,7 @@ from models.imports import CHANNEL as IMPORTS
 from models.launches import CHANNEL as LAUNCHES
 from models.outreach import Signer
 from models.session import Sessions, make_engine, sessions
+from ops.mending import outcome_of
 from serve.addresses import database_url
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
@@ -42,13 +45,14 @@ from workflows.launch import LaunchWorkflow
 from workflows.lead import LeadWorkflow
 from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
+from workflows.repair import RepairWorkflow
 from workflows.review import ReviewWorkflow
 from workflows.schedules import ensure_schedules
 from workflows.sweep import OutboxSweep
 
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
-    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow),
+    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RepairWorkflow),
 )
 
 
@@ -90,11 +94,12 @@ class Work:
         projection, messages = Projection(make), Messages(make, chat or Chat(), mailer, url)
         self.mailing = Mails(make, mailer, url, Signer(secret))
         reviews = Reviews(make, self.mailboxes, url)
+        repairs = Repairs(make, partial(outcome_of, make, client, task_queue))
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
             *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
-            *(reviews.opens, reviews.ask, reviews.answered),
+            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part),
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
 

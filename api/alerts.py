@@ -12,10 +12,9 @@ from activities.messages import again
 from models.alerts import list_messages
 from models.session import in_transaction
 from models.users import Viewer
-from workflows.names import TASK_QUEUE
 
 from .auth import EVERYONE, allow
-from .house import house
+from .house import House, house
 from .idempotency import IdempotentRoute
 from .problems import Refused, documented
 from .schemas import Listed, NothingBody
@@ -48,15 +47,21 @@ async def retry(
     request: Request, delivery_id: UUID, viewer: Annotated[Viewer, allow("ops")], body: NothingBody | None = None
 ) -> dict[str, str]:
     """Send a delivery once more that came to nothing (failed, unknown, fell back)."""
-    home = house(request)
+    if not await send_again(house(request), delivery_id):
+        raise Refused(409, "There is no such delivery that came to nothing.")
+    return {"id": str(delivery_id), "state": "waiting"}
+
+
+async def send_again(home: House, delivery_id: UUID) -> bool:
+    """Start a delivery once more; False, and nothing changed, when there is none that came to nothing."""
     workflow_id = await in_transaction(home.make, lambda session: again(session, delivery_id))
     if workflow_id is None:
-        raise Refused(409, "There is no such delivery that came to nothing.")
+        return False
     await home.client.start_workflow(
         "DeliveryWorkflow",
         Dispatch(id=str(delivery_id), pauses=PAUSES),
         id=workflow_id,
-        task_queue=TASK_QUEUE,
+        task_queue=home.task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )
-    return {"id": str(delivery_id), "state": "waiting"}
+    return True

@@ -13,6 +13,7 @@ from models import leads
 from models.session import Sessions
 from models.users import Viewer
 from settings import Settings
+from workflows.names import TASK_QUEUE
 
 from .problems import Refused
 
@@ -25,6 +26,7 @@ class House:
     engine: AsyncEngine
     make: Sessions
     client: Client
+    task_queue: str = TASK_QUEUE
 
     @property
     def secret(self) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -14,9 +14,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSystemInfoRequest
+from sqlmodel.ext.asyncio.session import AsyncSession
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -29,6 +28,7 @@ from serve.parts import CannotServe
 from serve.temporal import connect
 from settings import Settings
 from workflows.names import TASK_QUEUE
+from workflows.observing import pollers
 
 LATE: Final = timedelta(minutes=2)
 """A moment that waits longer than this is not on its way: something keeps it."""
@@ -59,10 +59,11 @@ async def examine(settings: Settings) -> list[Finding]:
 
 def settings_shown(settings: Settings) -> dict[str, str]:
     """Return every setting as an environment variable, secrets and the passwords in addresses left out."""
-    return {f"BATON_{name.upper()}": _shown(value) for name, value in settings}
+    return {f"BATON_{name.upper()}": shown(value) for name, value in settings}
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a setting in words, without its secrets."""
     if isinstance(value, SecretStr):
         return _REDACTED if value.get_secret_value() else ""
     text = str(value)
@@ -75,9 +76,33 @@ def _shown(value: object) -> str:
     return urlunsplit(parts._replace(netloc=kept, query="***" if parts.query else ""))
 
 
+def house_versions() -> dict[str, str]:
+    """Return what runs in this process, by name."""
+    return {
+        "baton": version("baton"),
+        "python": platform.python_version(),
+        "temporalio": version("temporalio"),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+async def database_versions(session: AsyncSession) -> dict[str, str]:
+    """Return the version of PostgreSQL, and the revision of the tables in it."""
+    server = (await session.exec(sa.text("SHOW server_version"))).scalar_one()  # type: ignore[call-overload]
+    schema = (await session.exec(sa.text("SELECT version_num FROM alembic_version"))).scalar_one()  # type: ignore[call-overload]
+    return {"postgresql": server, "schema": schema}
+
+
+async def temporal_version(client: Client) -> str:
+    """Return the version of the Temporal server."""
+    info = await client.workflow_service.get_system_info(GetSystemInfoRequest(), timeout=timedelta(seconds=_PATIENCE))
+    return info.server_version
+
+
 async def _house(settings: Settings) -> list[Finding]:
-    versions = f"baton {version('baton')}, Python {platform.python_version()}, temporalio {version('temporalio')}"
-    found = [Finding("versions", "fine", f"{versions} on {platform.system()} {platform.machine()}")]
+    known = house_versions()
+    versions = f"baton {known['baton']}, Python {known['python']}, temporalio {known['temporalio']}"
+    found = [Finding("versions", "fine", f"{versions} on {known['system']}")]
     serving = datadir.addresses(settings.data_dir)
     if serving is not None:
         found.append(Finding("server", "fine", f"runs on {settings.data_dir} (process {serving.get('process')})"))
@@ -108,18 +133,17 @@ async def _database(settings: Settings) -> list[Finding]:
     engine = make_engine(url, pool_size=1)
     try:
         async with asyncio.timeout(_PATIENCE * 2):
-            return await _in_database(sessions(engine), _shown(url))
+            return await _in_database(sessions(engine), shown(url))
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
-        return [Finding("database", "wrong", f"{_shown(url)} is out of reach ({said})")]
+        return [Finding("database", "wrong", f"{shown(url)} is out of reach ({said})")]
     finally:
         await engine.dispose()
 
 
 async def _in_database(make: Sessions, address: str) -> list[Finding]:
     async with make() as session:
-        server = (await session.exec(sa.text("SHOW server_version"))).scalar_one()  # type: ignore[call-overload]
-        schema = (await session.exec(sa.text("SELECT version_num FROM alembic_version"))).scalar_one()  # type: ignore[call-overload]
+        known = await database_versions(session)
         active = await agreements.active(session)
         leads = (await session.exec(select(sa.func.count()).select_from(Lead))).one()
         undelivered = select(sa.func.count(), sa.func.min(OutboxMoment.created_at)).where(
@@ -137,7 +161,7 @@ async def _in_database(make: Sessions, address: str) -> list[Finding]:
     )
     held = f"; the oldest waits since {oldest:%Y-%m-%d %H:%M:%S} UTC" if oldest else ""
     return [
-        Finding("database", "fine", f"PostgreSQL {server} at {address}, schema {schema}, {leads:,} leads"),
+        Finding("database", "fine", _of_database(known, address, leads)),
         agreement,
         Finding("outbox", "wrong" if age > LATE else "fine", f"{waiting:,} moments wait{held}"),
         Finding("quarantine", "note" if quarantined else "fine", f"{quarantined:,} messages"),
@@ -145,29 +169,21 @@ async def _in_database(make: Sessions, address: str) -> list[Finding]:
     ]
 
 
+def _of_database(known: Mapping[str, str], address: str, leads: int) -> str:
+    return f"PostgreSQL {known['postgresql']} at {address}, schema {known['schema']}, {leads:,} leads"
+
+
 async def _temporal(settings: Settings) -> list[Finding]:
     try:
         client = await connect(settings, within=_PATIENCE)
-        info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
-        workers = await _workers(client)
+        server = await temporal_version(client)
+        workers = len({one["worker"] for one in (await pollers(client, TASK_QUEUE))["workflow"]})
     except (CannotServe, RPCError) as error:
         return [Finding("Temporal", "wrong", str(error))]
     address, namespace = client.service_client.config.target_host, client.namespace
-    there = f"{info.server_version} at {address}, namespace {namespace}"
+    there = f"{server} at {address}, namespace {namespace}"
     polled = f"{workers} poll the task queue {TASK_QUEUE}" if workers else f"nobody polls the task queue {TASK_QUEUE}"
     return [
         Finding("Temporal", "fine", f"server {there}"),
         Finding("worker", "fine" if workers else "wrong", polled),
     ]
-
-
-async def _workers(client: Client) -> int:
-    """Count the workers that Temporal has heard from lately."""
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=TASK_QUEUE),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-    )
-    return len({poller.identity for poller in answer.pollers})

@@ -23,7 +23,7 @@ from workflows.names import TASK_QUEUE, workflow_id
 
 PAGE: Final = 500
 AT_ONCE: Final = 8
-COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks", "merged_into")
+COMPARED: Final = ("stage", "cycle", "version", "owner", "track", "agreement_version", "clocks", "merged_into", "next")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def compare(make: Sessions, client: Client, progress: Callable[[int], Any]
 
     async def one(lead: Lead) -> None:
         async with gate:
-            found.extend(await _settled(make, client, lead))
+            found.extend(await settled(make, client, lead))
         progress(1)
 
     async for page in pages_of_leads(make):
@@ -65,7 +65,7 @@ async def compare(make: Sessions, client: Client, progress: Callable[[int], Any]
     return found
 
 
-async def _settled(make: Sessions, client: Client, lead: Lead) -> list[Difference]:
+async def settled(make: Sessions, client: Client, lead: Lead) -> list[Difference]:
     """Compare until two looks agree: a lead that moves between reading row and workflow differs only for that while."""
     differences: list[Difference] = []
     for _ in range(4):
@@ -111,29 +111,30 @@ def _comparable(state: LeadState) -> dict[str, Any]:
         "agreement_version": state.terms.version if state.terms else None,
         "clocks": state.clocks,
         "merged_into": state.merged_into,
+        "next": state.deadline(),
     }
 
 
-async def repair(make: Sessions, client: Client, lead_ids: set[UUID]) -> int:
+async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue: str = TASK_QUEUE) -> int:
     """Bring these leads together: the workflow's state goes into the row, a missing workflow starts from the row."""
     for lead_id in sorted(lead_ids):
         state = await standing(client, lead_id)
         async with make() as session, session.begin():
             lead = await session.get_one(Lead, lead_id, with_for_update=True)
             if state is None:
-                await start(client, lead)
+                await start(client, lead, task_queue)
                 continue
             project(lead, state, datetime.now(UTC))
             lead.agreement_version = state.terms.version if state.terms else lead.agreement_version
     return len(lead_ids)
 
 
-async def start(client: Client, lead: Lead) -> None:
+async def start(client: Client, lead: Lead, task_queue: str = TASK_QUEUE) -> None:
     """Start the lead's workflow where its row says that it stands; one that runs is left alone."""
     await client.start_workflow(
         LEAD_WORKFLOW,
         fresh_state(lead),
         id=workflow_id(lead.id),
-        task_queue=TASK_QUEUE,
+        task_queue=task_queue,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )

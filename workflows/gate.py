@@ -69,15 +69,21 @@ async def decide(client: Client, lead_id: UUID, command: Command, update_id: str
     raise TemporalAway
 
 
-async def standing(client: Client, lead_id: UUID) -> LeadState | None:
+async def standing(
+    client: Client,
+    lead_id: UUID,
+    *,
+    patience: timedelta = PATIENCE,
+    pauses: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0),
+) -> LeadState | None:
     """Return what the lead's workflow knows, or None when there is no workflow.
 
     Thousands of cold workflows asked at once keep a server busy: one that does not answer is asked again.
     """
     handle = client.get_workflow_handle(workflow_id(lead_id))
-    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
+    for pause in (*pauses, None):
         try:
-            state: LeadState = await handle.query("standing", result_type=LeadState, rpc_timeout=PATIENCE)
+            state: LeadState = await handle.query("standing", result_type=LeadState, rpc_timeout=patience)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None

@@ -48,8 +48,8 @@ def failure_said(failure: Failure) -> str:
     """Return a failure in one line, down to its cause; stack traces are for the log."""
     parts = []
     while True:
-        kind = failure.application_failure_info.type or failure.WhichOneof("failure_info") or ""
-        parts.append(": ".join(part for part in (kind.removesuffix("_failure_info"), failure.message) if part))
+        type_ = failure.application_failure_info.type
+        parts.append(": ".join(part for part in (type_, failure.message) if part))
         if not failure.HasField("cause"):
             return _short(" ← ".join(dict.fromkeys(parts)))
         failure = failure.cause

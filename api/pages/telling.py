@@ -44,6 +44,7 @@ _SAID: Final = {
     "absorbed":              "Another lead became part of it",
     "separated":             "Taken apart from another lead",
     "refused":               "A decision was refused",
+    "repaired":              "Repaired by operations",
 }
 _DETAILS: Final = (
     # key of the entry      what stands before its value
