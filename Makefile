@@ -14,7 +14,7 @@ export UV_CACHE_DIR ?= $(LOCAL_CACHE)
 export PIP_NO_CACHE_DIR ?= 1
 endif
 
-.PHONY: help setup demo run test format-check lint types imports unit faults histories format migration hooks clean
+.PHONY: help setup demo run test format-check lint types imports unit faults histories policies screenshots format migration hooks clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ unit: setup  ## run the tests alone; lifecycle/ must be covered to the last bran
 
 histories: setup  ## record histories for the replay tests; those that are there stay as they are
 	@$(BIN)/pytest tests/workflows/record.py -q $(ARGS)
+
+policies: setup  ## write anew who may what (tests/web/policies.txt), from the routes; look at what changed
+	@$(BIN)/pytest tests/web/record_policies.py -q $(ARGS)
+
+screenshots: setup  ## take pictures of every page into screenshots/, light and dark, narrow and wide
+	@$(BIN)/pytest tests/web/screenshots.py -q $(ARGS)
 
 faults: setup  ## kill parts under load, and run what the tests show in small in full size; takes most of an hour
 	@$(BIN)/pytest tests -m faults -s $(ARGS)

@@ -110,8 +110,8 @@ class Mails:
             "lead": lead_values(lead.profile),
             "link": links,
             "track": {"name": known[0].name},
-            "moment": await _moment(session, lead),
-            "owner": await _owner(session, lead),
+            "moment": await moment_of(session, lead),
+            "owner": await owner_of(session, lead),
             "unsubscribe_url": self._of(mail, "u"),
             "preferences_url": self._of(mail, "u"),
         }
@@ -166,14 +166,15 @@ def _note(mail: Mail, state: str, said: str) -> None:
     mail.state, mail.said, mail.updated_at = state, said[:500], datetime.now(UTC)
 
 
-async def _moment(session: AsyncSession, lead: Lead) -> dict[str, Any]:
-    """What the lead did last that mattered: templates may name its topic."""
+async def moment_of(session: AsyncSession, lead: Lead) -> dict[str, Any]:
+    """Return what the lead did last that mattered: templates may name its topic."""
     latest = select(OutboxMoment).where(OutboxMoment.lead_id == lead.id).order_by(col(OutboxMoment.id).desc()).limit(1)
     moment = (await session.exec(latest.where(col(OutboxMoment.topic).is_not(None)))).first()
     return {"topic": moment.topic, "cause": moment.body.get("cause")} if moment else {}
 
 
-async def _owner(session: AsyncSession, lead: Lead) -> dict[str, Any]:
+async def owner_of(session: AsyncSession, lead: Lead) -> dict[str, Any]:
+    """Return what templates may say of the lead's owner; nothing, if it has none."""
     user = await session.get(User, lead.owner_id) if lead.owner_id else None
     return {"name": user.name, "email": user.email} if user else {}
 

@@ -89,7 +89,7 @@ class _Loader(yaml.SafeLoader):
         return whole
 
 
-_OWN: Final = {
+SCALARS: Final = {
     "tag:yaml.org,2002:bool": (r"^(?:true|false|True|False|TRUE|FALSE)$", "tTfF"),
     "tag:yaml.org,2002:int": (r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
     "tag:yaml.org,2002:float": (
@@ -98,11 +98,12 @@ _OWN: Final = {
     ),
     "tag:yaml.org,2002:timestamp": None,
 }
+"""What a text without quotes is taken for, and the characters that it may begin with then."""
 _Loader.yaml_implicit_resolvers = {
-    first: [pair for pair in pairs if pair[0] not in _OWN]
+    first: [pair for pair in pairs if pair[0] not in SCALARS]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _tag, _form in _OWN.items():
+for _tag, _form in SCALARS.items():
     if _form:
         _Loader.add_implicit_resolver(_tag, re.compile(_form[0]), list(_form[1]))
 

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from sqlmodel import col, select
+from pydantic import BaseModel, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from models import accounts
 from models.accounts import DomainTaken, account_json, set_domains
 from models.session import in_transaction
 from models.tables import Account
@@ -15,6 +16,7 @@ from models.users import Viewer, find_user
 from .auth import EVERYONE, allow
 from .house import house
 from .idempotency import IdempotentRoute
+from .lead_query import BLANK, Text
 from .problems import Refused, documented, wrong
 from .schemas import AccountBody, AccountPatch, Listed
 
@@ -22,6 +24,16 @@ router = APIRouter(prefix="/api/accounts", tags=["accounts"], route_class=Idempo
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
 Editor = Annotated[Viewer, allow("manager", "marketing", "ops")]
 Reader = Annotated[Viewer, allow(*EVERYONE)]
+
+
+class AccountQuery(BaseModel):
+    """What a list of companies can be asked for."""
+
+    q: Text = None
+    key_account: Annotated[bool | None, BLANK] = None
+    sort: accounts.Sort = "-created"
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    cursor: str | None = None
 
 
 @router.post("", status_code=201, responses=COMMON | documented(409))
@@ -38,17 +50,10 @@ async def create_account(request: Request, body: AccountBody, viewer: Editor) ->
 
 
 @router.get("", response_model=Listed, responses=COMMON)
-async def list_accounts(
-    request: Request, viewer: Reader, limit: Annotated[int, Query(ge=1, le=500)] = 50, cursor: UUID | None = None
-) -> Any:
-    """List companies, newest first."""
+async def list_accounts(request: Request, viewer: Reader, query: Annotated[AccountQuery, Query()]) -> Any:
+    """List companies: newest first, or as `sort` says (`key`: key accounts first). `q`: a part of name or domain."""
     async with house(request).make() as session:
-        query = select(Account).order_by(col(Account.id).desc()).limit(limit + 1)
-        if cursor:
-            query = query.where(col(Account.id) < cursor)
-        rows = list(await session.exec(query))
-        items = [await account_json(session, account) for account in rows[:limit]]
-    return {"items": items, "next": str(rows[limit - 1].id) if len(rows) > limit else None}
+        return await accounts.list_accounts(session, **query.model_dump())
 
 
 @router.get("/{account_id}", responses=COMMON | documented(404))

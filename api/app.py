@@ -36,12 +36,15 @@ from . import (
     launches,
     leads,
     live,
+    mails,
+    ops,
     outreach,
     problems,
     reports,
     segment,
     tracks,
     users,
+    views,
 )
 from .auth import PUBLIC
 from .house import House
@@ -54,8 +57,8 @@ MAX_BODY: Final = 2_000_000
 """Bytes; counted while they are read, whatever the request says of its length."""
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
-    *(leads, duplicates, accounts, agreements, tracks, launches, outreach, users, holidays, alerts, imports, reports),
-    *(segment, health, live, *PAGES),
+    *(leads, duplicates, accounts, agreements, tracks, launches, outreach, mails, users, holidays, alerts, imports),
+    *(reports, views, segment, health, live, ops, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {

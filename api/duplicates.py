@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from models import duplicates, merges
-from models.leads import open_cursor, seal_cursor
+from models.keyset import open_cursor, seal_cursor
 from models.session import in_transaction
 from models.tables import Merge
 from models.users import Viewer

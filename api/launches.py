@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -23,7 +23,7 @@ from .auth import allow
 from .house import House, house
 from .idempotency import IdempotentRoute
 from .problems import Refused, documented
-from .schemas import LaunchBody, LaunchDetails, LaunchList, LaunchTrial, NothingBody
+from .schemas import LaunchBody, LaunchDetails, LaunchList, LaunchTrial, Listed, NothingBody
 
 router = APIRouter(prefix="/api", tags=["launches"], route_class=IdempotentRoute)
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
@@ -43,7 +43,7 @@ TrackId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 async def launch(request: Request, response: Response, track: TrackId, body: LaunchBody, viewer: Launcher) -> Any:
     """Start the track over a segment: 202, and its Location tells how far it is; a dry run (200) only counts."""
     home, at = house(request), datetime.now(UTC)
-    segment, signer = await _segment(home, body.segment), Signer(home.secret)
+    segment, signer = await checked_segment(home, body.segment), Signer(home.secret)
     try:
         if body.dry_run:
             response.status_code = 200
@@ -77,6 +77,25 @@ async def read_launch(request: Request, launch_id: UUID, viewer: Reader) -> Any:
     return await _answer(house(request), launch_id)
 
 
+@router.get("/launches/{launch_id}/leads", response_model=Listed, responses=ONE)
+async def read_launch_leads(
+    request: Request,
+    launch_id: UUID,
+    viewer: Reader,
+    state: Literal["waiting", "enrolled", "skipped"] | None = None,
+    reason: Annotated[str | None, Query(max_length=500)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: UUID | None = None,
+) -> Any:
+    """List the leads of a launch, and what became of each: enrolled, waiting, or passed over for which reason."""
+    home = house(request)
+    await _answer(home, launch_id)
+    async with home.make() as session:
+        return await launches.launch_leads(
+            session, launch_id, viewer, state=state, reason=reason, limit=limit, cursor=cursor
+        )
+
+
 @router.post("/launches/{launch_id}/pause", response_model=LaunchDetails, responses=DECISION)
 async def pause_launch(request: Request, launch_id: UUID, viewer: Launcher, body: NothingBody | None = None) -> Any:
     """Let nobody else be enrolled until the launch is resumed; who is on the track goes on."""
@@ -95,8 +114,8 @@ async def cancel_launch(request: Request, launch_id: UUID, viewer: Launcher, bod
     return await _decide(house(request), launch_id, partial(launches.cancel, at=datetime.now(UTC)))
 
 
-async def _segment(home: House, raw: dict[str, Any]) -> Segment:
-    """Return the segment; raises what names each field that is wrong, or that names what nobody knows."""
+async def checked_segment(home: House, raw: dict[str, Any]) -> Segment:
+    """Return the segment; raises RequestValidationError for each field that is wrong, Refused for unknown names."""
     try:
         segment = Segment.model_validate(raw)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.mails import bounced, engaged, visible
+from models.mails import reacted
 from models.outreach import EVERY_TOPIC, Signer, consents, say
 from models.session import in_transaction
 from models.tables import Lead, Link, Mail, MailLink
@@ -189,8 +190,9 @@ def _is_machine(request: Request, mail: Mail, now: datetime) -> bool:
 
 
 async def _engaged(home: House, mail: Mail, event: str, key: str, at: datetime, **properties: Any) -> None:
-    async with home.make() as session:
+    async with home.make() as session, session.begin():
         lead = await session.get(Lead, mail.lead_id)
+        await reacted(session, mail.id, event, at)
     if lead:
         await engaged(home.make, lead, event, key, at, track=mail.track_id, mail=str(mail.id), **properties)
 

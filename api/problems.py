@@ -20,7 +20,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from agreements.reader import AgreementInvalid
 from lifecycle.lead import NotPossible
-from models.leads import BadCursor, InvalidProfile
+from models.keyset import BadCursor
+from models.leads import InvalidProfile
 from workflows.gate import LeadUnknown, TemporalAway
 
 MEDIA_TYPE: Final = "application/problem+json"

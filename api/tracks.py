@@ -2,15 +2,19 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.mail import compose, problems
-from activities.templates import TemplateBroken, lead_values, names
+from activities.mail import Words, compose, problems
+from activities.mails import moment_of, owner_of
+from activities.templates import TemplateBroken, check, lead_values, names
 from agreements.reader import read_tracks
+from agreements.writer import body_of, write_track
 from lifecycle.nurture import paths, step_at
+from lifecycle.storyline import changes
 from lifecycle.tracks import EmailStep, Track
 from models import tracks
 from models.session import in_transaction
@@ -20,7 +24,7 @@ from models.users import Viewer
 
 from .auth import EVERYONE, allow
 from .files import FILE, text_of
-from .house import house
+from .house import house, seen_lead
 from .idempotency import IdempotentRoute
 from .problems import Refused, documented
 from .schemas import Listed, MoveBody, NothingBody, PreviewBody, ResumeBody
@@ -46,6 +50,31 @@ async def save_tracks(request: Request, viewer: Writer) -> Any:
     ids = await tracks.save(make, found, source, viewer.id, datetime.now(UTC))
     async with make() as session:
         return {"items": [await tracks.track_json(session, id_) for id_ in ids], "next": None}
+
+
+@router.post("/check", response_model=Listed, responses=COMMON, openapi_extra=FILE)
+async def check_tracks(request: Request, viewer: Writer) -> Any:
+    """Read a file as saving it would, and keep nothing: each track as JSON and as YAML, and what it would change.
+
+    `latest` is the version that it is compared with, 0 for a track that is not there yet.
+    """
+    found = read_tracks(await text_of(request))
+    _refuse_broken(found)
+    items = []
+    async with house(request).make() as session:
+        for track in found:
+            known = await tracks.load(session, track.id)
+            old, latest = known[:2] if known else (None, 0)
+            items.append(
+                {
+                    "id": track.id,
+                    "latest": latest,
+                    "track": body_of(track),
+                    "yaml": write_track(track),
+                    "changes": [{"change": change, "line": line} for change, line in changes(old, track)],
+                }
+            )
+    return {"items": items, "next": None}
 
 
 @router.get("", response_model=Listed, responses=COMMON)
@@ -77,14 +106,15 @@ async def read_track(
 @router.post("/{track}/preview", responses=ONE)
 async def preview(request: Request, track: TrackId, body: PreviewBody, viewer: Writer) -> dict[str, Any]:
     """Show every mail of the track as it would read for a real lead; nothing is sent, and no link is tracked."""
-    async with house(request).make() as session:
+    home = house(request)
+    shown = await seen_lead(home, body.lead, viewer)
+    async with home.make() as session:
         known = await tracks.load(session, track)
-        lead = await session.get(Lead, body.lead)
-        if known is None or lead is None:
-            raise Refused(404, "There is no such track." if known is None else "There is no such lead.")
-        links = {link.name: link.url for link in await session.exec(select(Link))}
-    mails = [_preview(known[0], path, lead, links) for path in paths(known[0])]
-    return {"track": track, "version": known[1], "mails": [mail for mail in mails if mail]}
+        if known is None:
+            raise Refused(404, "There is no such track.")
+        values = await values_for(session, known[0], await session.get_one(Lead, UUID(shown["id"])))
+    steps = [(path, step) for path in paths(known[0]) if isinstance(step := step_at(known[0], path), EmailStep)]
+    return {"track": track, "version": known[1], "mails": [_previewed(path, step, values) for path, step in steps]}
 
 
 @router.get("/{track}/landings", response_model=Listed, responses=ONE)
@@ -138,7 +168,12 @@ def _known(found: dict[str, Any] | None) -> dict[str, Any]:
 def _refuse_broken(found: list[Track]) -> None:
     """Raise Refused (422) with every template that could not be filled in: where it stands, and its line."""
     errors = [
-        {"field": f"{track.id}.steps.{path}.email", "line": problem.line, "detail": problem.said}
+        {
+            "field": f"{track.id}.steps.{path}.email",
+            "part": "subject" if problem in check(step.email.subject) else "body",
+            "line": problem.line,
+            "detail": problem.said,
+        }
         for track in found
         for path in paths(track)
         if isinstance(step := step_at(track, path), EmailStep)
@@ -149,24 +184,32 @@ def _refuse_broken(found: list[Track]) -> None:
         raise Refused(422, said[:2_000], errors=errors)
 
 
-def _preview(track: Track, path: str, lead: Lead, links: dict[str, str]) -> dict[str, Any] | None:
-    step = step_at(track, path)
-    if not isinstance(step, EmailStep):
-        return None
-    used = names(step.email.subject, step.email.body)
-    shown = {name: links.get(name, f"[link.{name} leads nowhere yet]") for name in used}
-    values = {
+async def values_for(session: AsyncSession, track: Track, lead: Lead) -> dict[str, Any]:
+    """Return what the track's templates are filled in with for a lead; `link` holds only those that lead somewhere."""
+    return {
         "lead": lead_values(lead.profile),
-        "link": shown,
+        "link": {link.name: link.url for link in await session.exec(select(Link))},
         "track": {"name": track.name},
-        "moment": {},
-        "owner": {},
+        "moment": await moment_of(session, lead),
+        "owner": await owner_of(session, lead),
         "unsubscribe_url": "[unsubscribe]",
         "preferences_url": "[preferences]",
     }
+
+
+def worded(step: EmailStep, values: dict[str, Any]) -> tuple[Words | None, list[str], dict[str, str | None]]:
+    """Return a step's mail in words (None if it cannot be), what is wrong with it, and where its links lead."""
     try:
-        words = compose(step.email.subject, step.email.body, values)
+        used = names(step.email.subject, step.email.body)
+        links = {name: values["link"].get(name) for name in sorted(used)}
+        shown = {name: url or f"[link.{name} leads nowhere yet]" for name, url in links.items()}
+        return compose(step.email.subject, step.email.body, values | {"link": shown}), [], links
     except TemplateBroken as broken:
-        return {"step": path, "problems": [problem.said for problem in broken.problems]}
-    leads = {name: links.get(name) for name in sorted(used)}
-    return {"step": path, "subject": words.subject, "text": words.text, "html": words.html, "links": leads}
+        return None, [problem.said for problem in broken.problems], {}
+
+
+def _previewed(path: str, step: EmailStep, values: dict[str, Any]) -> dict[str, Any]:
+    words, wrong, links = worded(step, values)
+    if words is None:
+        return {"step": path, "problems": wrong}
+    return {"step": path, "subject": words.subject, "text": words.text, "html": words.html, "links": links}

@@ -26,6 +26,8 @@ _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "seniority": ("senioritylevel",),
     "source": ("leadsource", "originalsource"),
 }
+KNOWN: Final = tuple(_SYNONYMS)
+"""The fields that columns are found for by name; any other name is a field too."""
 _FIELDS: Final = {name: field for field, names in _SYNONYMS.items() for name in (*names, field.replace("_", ""))}
 HINDSIGHT: Final = re.compile(r"^(tags|lead_quality|lead_profile|asymmetrique_)", re.ASCII)
 """Columns that sales wrote after the contact: kept under `hindsight_`, so that no criterion scores with them."""

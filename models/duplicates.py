@@ -355,7 +355,7 @@ _COMPARED: Final = ("name", "email", "phone", "company", "title", "country", "do
 
 
 async def compared(session: AsyncSession, found: Sequence[Suggestion]) -> list[dict[str, Any]]:
-    """Return pairs side by side: the leads, what is counted of each, `fields` with what either says, `refusals` of mail."""
+    """Return pairs side by side: the leads, counts, `fields` that either has, and what either wants no mail about."""
     ids = {id_ for one in found for id_ in (one.first, one.second)}
     query = select(Lead, User.name).outerjoin(User, col(User.id) == col(Lead.owner_id)).where(col(Lead.id).in_(ids))
     rows = (await session.exec(query)).all()
@@ -391,4 +391,4 @@ async def compared(session: AsyncSession, found: Sequence[Suggestion]) -> list[d
 
 async def _counted(session: AsyncSession, lead: Any, ids: Collection[UUID]) -> dict[UUID, int]:
     rows = await session.exec(sa.select(lead, sa.func.count()).where(lead.in_(ids)).group_by(lead))  # type: ignore[call-overload]
-    return {id_: count for id_, count in rows}
+    return dict(rows.all())

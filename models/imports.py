@@ -16,7 +16,8 @@ from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from .leads import Page, SavedLead, save_leads, seen_by
+from .keyset import Page
+from .leads import SavedLead, save_leads, seen_by
 from .people import Problems, normal_email
 from .session import Sessions
 from .tables import Identity, Import, ImportRow, Lead, User
@@ -242,11 +243,12 @@ async def problems_of(
 async def lines_with_problems(session: AsyncSession, import_id: UUID, viewer: Viewer, limit: int) -> Sequence[Any]:
     """Return the first lines that have problems: line, outcome, problems, and the lead, if `viewer` may see it."""
     lead = (col(Lead.id) == col(ImportRow.lead_id)) & seen_by(viewer)
-    query = (
+    query: Any = (
         sa.select(col(ImportRow.line), col(ImportRow.outcome), col(ImportRow.problems), col(Lead.id).label("lead"))
         .outerjoin(Lead, lead)
         .where(col(ImportRow.import_id) == import_id, sa.func.jsonb_array_length(col(ImportRow.problems)) > 0)
         .order_by(col(ImportRow.line))
         .limit(limit)
     )
-    return (await session.exec(query)).all()  # type: ignore[call-overload, no-any-return]
+    found: Sequence[Any] = (await session.exec(query)).all()
+    return found

@@ -30,7 +30,8 @@ from lifecycle.tracks import Track
 
 from . import agreements
 from .assessment import NOTIFY, lock
-from .leads import Page
+from .keyset import Page
+from .leads import seen_by
 from .outreach import EVERY_TOPIC, MAIL, Signer
 from .segments import NOBODY, Segment, had_track, left_out, matching
 from .session import Sessions, in_transaction
@@ -38,6 +39,7 @@ from .tables import Account, Consent, Launch, LaunchLead, Lead, Mail, OutboxMome
 from .tables import Engagement as EngagementRow
 from .tables import Track as TrackRow
 from .tracks import load
+from .users import Viewer
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
@@ -294,12 +296,13 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 async def _named(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
     leads = await session.exec(select(Lead).where(col(Lead.id).in_(ids)))
+    return {lead.id: _shown(lead) for lead in leads}
+
+
+def _shown(lead: Lead) -> dict[str, Any]:
     return {
-        lead.id: {
-            "id": str(lead.id), "name": lead.profile.get("name"), "email": lead.email,
-            "company": lead.profile.get("company"), "stage": lead.stage, "track": lead.track,
-        }
-        for lead in leads
+        "id": str(lead.id), "name": lead.profile.get("name"), "email": lead.email,
+        "company": lead.profile.get("company"), "stage": lead.stage, "track": lead.track,
     }  # fmt: skip
 
 
@@ -479,6 +482,30 @@ async def list_launches(session: AsyncSession, *, limit: int, cursor: UUID | Non
         query = query.where(col(Launch.id) < cursor)
     rows = (await session.exec(query)).all()
     return Page([_as_json(*row) for row in rows[:limit]], str(rows[limit - 1][0].id) if len(rows) > limit else None)
+
+
+async def launch_leads(
+    session: AsyncSession,
+    launch_id: UUID,
+    viewer: Viewer,
+    *,
+    state: str | None = None,
+    reason: str | None = None,
+    limit: int,
+    cursor: UUID | None = None,
+) -> Page:
+    """List the leads of a launch that `viewer` may see, and what became of each."""
+    query = select(LaunchLead, Lead).join(Lead, col(Lead.id) == col(LaunchLead.lead_id))
+    query = query.where(LaunchLead.launch_id == launch_id, seen_by(viewer))
+    if state:
+        query = query.where(LaunchLead.state == state)
+    if reason:
+        query = query.where(LaunchLead.reason == reason)
+    if cursor:
+        query = query.where(col(LaunchLead.lead_id) > cursor)
+    rows = (await session.exec(query.order_by(col(LaunchLead.lead_id)).limit(limit + 1))).all()
+    items = [_shown(lead) | {"state": one.state, "reason": one.reason} for one, lead in rows[:limit]]
+    return Page(items, items[-1]["id"] if len(rows) > limit else None)
 
 
 def _as_json(row: Launch, by: str) -> dict[str, Any]:

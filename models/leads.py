@@ -1,13 +1,11 @@
 """Leads as people create, change, list and read them."""
 
-import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from uuid import UUID
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
@@ -21,6 +19,8 @@ from . import agreements
 from .assessment import assess, counted_since, engagements_of, lock
 from .forwarding import family, kept_of
 from .ingest import learn, resolve
+from .keyset import Order, Page, read_part
+from .lead_filters import SORTS, Asked, Sort, conditions, usual
 from .people import Problems, check_profile, normal_email
 from .routing import consider
 from .session import Sessions, in_transaction
@@ -30,6 +30,8 @@ from .users import Viewer
 _INTERNAL: Final = frozenset({"note", "by", "move"})
 """What the timeline keeps for Baton itself, and what is told under a name of its own."""
 SEES_ALL: Final = frozenset({"admin", "ops", "marketing"})
+ENDED: Final = frozenset({Stage.WON, Stage.LOST, Stage.DISQUALIFIED})
+"""Stages in which nothing is done for a lead, unless somebody opens it again."""
 
 
 class InvalidProfile(Exception):
@@ -40,10 +42,6 @@ class InvalidProfile(Exception):
         self.problems = problems
 
 
-class BadCursor(ValueError):
-    """The cursor is none that a list gave out."""
-
-
 @dataclass(frozen=True, slots=True)
 class SavedLead:
     """What became of one lead: its id, whether it is new, whether anything changed, what is wrong with it."""
@@ -52,14 +50,6 @@ class SavedLead:
     created: bool
     changed: bool
     issues: Problems
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list; `next` is the cursor of the following part, or None at the end."""
-
-    items: list[dict[str, Any]]
-    next: str | None
 
 
 async def save_lead(
@@ -207,50 +197,15 @@ async def list_leads(
     session: AsyncSession,
     *,
     viewer: Viewer,
-    stage: str | None = None,
-    owner: str | None = None,
-    account: UUID | None = None,
-    q: str | None = None,
-    sla: str | None = None,
+    sort: Sort | None = None,
     limit: int = 50,
     cursor: str | None = None,
     now: datetime | None = None,
+    **asked: Unpack[Asked],
 ) -> Page:
-    """List the leads that `viewer` may see, newest first, or by what is due first when `sla` is asked for.
-
-    `owner` is an e-mail address or `none`; `sla` is `due` (a clock runs) or `overdue`. Raises BadCursor.
-    """
-    now = now or datetime.now(UTC)
-    query = _READ.where(seen_by(viewer), col(Lead.merged_into).is_(None))
-    if stage:
-        query = query.where(col(Lead.stage) == stage)
-    if owner:
-        query = query.where(col(Lead.owner_id).is_(None) if owner == "none" else col(_Owner.email) == owner.lower())
-    if account:
-        query = query.where(col(Lead.account_id) == account)
-    if q:
-        like = "%" + q.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        fields = [col(Lead.profile)[name].astext for name in ("name", "email", "company")]
-        query = query.where(sa.or_(*(sa.func.lower(field).like(like) for field in fields)))
-    if sla:
-        query = query.where(col(Lead.sla_due_at).is_not(None))
-        if sla == "overdue":
-            query = query.where(col(Lead.sla_due_at) < now)
-        keys: list[Any] = [col(Lead.sla_due_at), col(Lead.id)]
-        if cursor:
-            due, id_ = open_cursor(cursor, 2)
-            after = (sa.literal(_time(due)), sa.literal(_id(id_)))
-            query = query.where(sa.tuple_(*keys) > sa.tuple_(*after))
-        query = query.order_by(*keys)
-    else:
-        if cursor:
-            (id_,) = open_cursor(cursor, 1)
-            query = query.where(col(Lead.id) < _id(id_))
-        query = query.order_by(col(Lead.id).desc())
-    rows = (await session.exec(query.limit(limit + 1))).all()
-    more = rows[limit - 1][0] if len(rows) > limit else None
-    at = [more.sla_due_at.isoformat()] if more and sla and more.sla_due_at else []
-    return Page([_as_json(*row) for row in rows[:limit]], seal_cursor([*at, str(more.id)]) if more else None)
+    """List the leads that `viewer` may see and that are as `asked`, in the order of `sort`. Raises BadCursor."""
+    where = [seen_by(viewer), *conditions(asked, viewer, now or datetime.now(UTC))]
+    return await _listed(session, SORTS[sort or usual(asked)], where, limit, cursor)
 
 
 async def list_queue(
@@ -265,17 +220,78 @@ async def list_queue(
 
     Raises BadCursor.
     """
-    due = sa.func.coalesce(col(Lead.sla_due_at), _NEVER)
-    query = _READ.where(col(Lead.stage).in_(sorted(stages)), col(Lead.merged_into).is_(None))
-    if owner:
-        query = query.where(col(Lead.owner_id) == owner)
-    if cursor:
-        at, id_ = open_cursor(cursor, 2)
-        query = query.where(sa.tuple_(due, col(Lead.id)) > sa.tuple_(sa.literal(_time(at)), sa.literal(_id(id_))))
-    rows = (await session.exec(query.order_by(due, col(Lead.id)).limit(limit + 1))).all()
-    last = rows[limit - 1][0] if len(rows) > limit else None
-    keys = [(last.sla_due_at or _NEVER).isoformat(), str(last.id)] if last else []
-    return Page([_as_json(*row) for row in rows[:limit]], seal_cursor(keys) if last else None)
+    where: list[Any] = [col(Lead.stage).in_(sorted(stages)), col(Lead.merged_into).is_(None)]
+    where += [col(Lead.owner_id) == owner] if owner else []
+    return await _listed(session, SORTS["due"], where, limit, cursor)
+
+
+async def _listed(session: AsyncSession, order: Order, where: list[Any], limit: int, cursor: str | None) -> Page:
+    rows, more = await read_part(session, _READ, order, col(Lead.id), where, limit=limit, cursor=cursor)
+    return Page([_as_json(*row) for row in rows], more)
+
+
+async def ids_of(
+    session: AsyncSession, *, viewer: Viewer, limit: int, sort: Sort | None = None, **asked: Unpack[Asked]
+) -> list[UUID]:
+    """Return the ids of the first `limit` leads of a list: what an export takes along, part by part."""
+    where = [seen_by(viewer), *conditions(asked, viewer, datetime.now(UTC))]
+    part = SORTS[sort or usual(asked)].part(col(Lead.id), where, limit=limit)
+    return list(await session.exec(select(part.c.id)))[:limit]
+
+
+async def export_rows(session: AsyncSession, ids: Sequence[UUID], viewer: Viewer) -> list[dict[str, Any]]:
+    """Return these leads as rows of `EXPORTED`, in this order, without those that `viewer` may not see any more."""
+    fields: tuple[Any, ...] = (
+        col(Lead.id), col(Lead.stage), col(Lead.cycle), col(_Owner.email).label("owner"),
+        col(Account.name).label("account"), col(Account.key_account), col(Lead.score), col(Lead.fit),
+        col(Lead.behaviour), col(Lead.persona), col(Lead.agreement_version), col(Lead.track), col(Lead.sla_kind),
+        col(Lead.sla_due_at), col(Lead.created_at), col(Lead.updated_at), col(Lead.profile),
+    )  # fmt: skip
+    query = (
+        sa.select(*fields)
+        .outerjoin(_Owner, col(_Owner.id) == col(Lead.owner_id))
+        .outerjoin(Account, col(Account.id) == col(Lead.account_id))
+        .where(col(Lead.id).in_(ids), seen_by(viewer))
+    )
+    found = {row.id: row._mapping for row in await session.exec(query)}  # type: ignore[call-overload]
+    return [{**found[id_]["profile"], **found[id_]} for id_ in ids if id_ in found]
+
+
+EXPORTED: Final = (
+    "id", "stage", "cycle", "owner", "account", "key_account", "name", "email", "phone", "title", "company", "country",
+    "industry", "employees", "source", "score", "fit", "behaviour", "persona", "agreement_version", "track",
+    "sla_kind", "sla_due_at", "created_at", "updated_at",
+)  # fmt: skip
+"""The columns of a list of leads as a file; `account` is the company's name, `owner` an e-mail address."""
+
+
+async def counts_by_stage(
+    session: AsyncSession, *, viewer: Viewer, now: datetime | None = None, **asked: Unpack[Asked]
+) -> dict[str, int]:
+    """Return how many leads a list has in each stage."""
+    where = [seen_by(viewer), *conditions(asked, viewer, now or datetime.now(UTC))]
+    query = select(Lead.stage, sa.func.count()).where(*where).group_by(col(Lead.stage))
+    return dict((await session.exec(query)).all())
+
+
+async def names_of(session: AsyncSession, ids: Collection[UUID]) -> dict[str, str]:
+    """Return what leads are called, by id: their name, or else their e-mail address."""
+    name = sa.func.coalesce(col(Lead.profile)["name"].astext, col(Lead.email), "Unnamed lead")
+    rows = await session.exec(select(Lead.id, name).where(col(Lead.id).in_(ids)))
+    return {str(id_): text for id_, text in rows}
+
+
+async def counts_by_account(
+    session: AsyncSession, accounts: Collection[UUID], viewer: Viewer
+) -> dict[UUID, tuple[int, int]]:
+    """Return how many leads of each account `viewer` may see, and how many of them are open."""
+    is_open = col(Lead.stage).not_in(sorted(ENDED))
+    query = (
+        select(Lead.account_id, sa.func.count(), sa.func.count().filter(is_open))
+        .where(col(Lead.account_id).in_(accounts), seen_by(viewer), col(Lead.merged_into).is_(None))
+        .group_by(col(Lead.account_id))
+    )
+    return {id_: (every, open_) for id_, every, open_ in await session.exec(query) if id_}
 
 
 async def counts_with_sales(session: AsyncSession, owner: UUID | None = None) -> dict[str, int]:
@@ -356,25 +372,25 @@ async def bounced(session: AsyncSession, lead_id: UUID, since: datetime | None) 
 
 
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
-_NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cursor: str | None = None) -> Page:
     """Return what happened to a lead and to those merged into it, newest first. Raises BadCursor."""
-    by = sa.func.coalesce(col(User.email), col(TimelineEntry.by))
-    query = (
-        select(TimelineEntry, by, Note)
-        .outerjoin(User, sa.cast(col(User.id), sa.String) == col(TimelineEntry.by))
-        .outerjoin(Note, sa.cast(col(Note.id), sa.String) == col(TimelineEntry.data)["note"].astext)
-        .where(col(TimelineEntry.lead_id).in_(await _all_of(session, lead_id)))
-        .order_by(col(TimelineEntry.at).desc(), col(TimelineEntry.id).desc())
-    )
-    if cursor:
-        at, id_ = open_cursor(cursor, 2)
-        after = sa.tuple_(sa.literal(_time(at)), sa.literal(_id(id_)))
-        query = query.where(sa.tuple_(col(TimelineEntry.at), col(TimelineEntry.id)) < after)
-    rows = (await session.exec(query.limit(limit + 1))).all()
-    last = rows[limit - 1][0] if len(rows) > limit else None
+    theirs = col(TimelineEntry.lead_id).in_(await _all_of(session, lead_id))
+    return await _happened(session, theirs, limit, cursor)
+
+
+async def timeline_of_account(
+    session: AsyncSession, account_id: UUID, viewer: Viewer, *, limit: int = 50, cursor: str | None = None
+) -> Page:
+    """Return what happened to the leads of an account that `viewer` may see, newest first. Raises BadCursor."""
+    seen = select(Lead.id).where(col(Lead.account_id) == account_id, seen_by(viewer))
+    return await _happened(session, col(TimelineEntry.lead_id).in_(seen), limit, cursor)
+
+
+async def _happened(session: AsyncSession, theirs: Any, limit: int, cursor: str | None) -> Page:
+    order = Order(col(TimelineEntry.at), datetime, descending=True)
+    rows, more = await read_part(session, _HAPPENED, order, col(TimelineEntry.id), [theirs], limit=limit, cursor=cursor)
     items = [
         {
             "id": str(entry.id),
@@ -386,9 +402,16 @@ async def timeline(session: AsyncSession, lead_id: UUID, *, limit: int = 50, cur
             **{key: value for key, value in entry.data.items() if key not in _INTERNAL},
             "note": getattr(note, "body", None),
         }
-        for entry, who, note in rows[:limit]
+        for entry, who, note in rows
     ]
-    return Page(items, seal_cursor([last.at.isoformat(), str(last.id)]) if last else None)
+    return Page(items, more)
+
+
+_HAPPENED: Final = (
+    select(TimelineEntry, sa.func.coalesce(col(User.email), col(TimelineEntry.by)), Note)
+    .outerjoin(User, sa.cast(col(User.id), sa.String) == col(TimelineEntry.by))
+    .outerjoin(Note, sa.cast(col(Note.id), sa.String) == col(TimelineEntry.data)["note"].astext)
+)
 
 
 async def _all_of(session: AsyncSession, lead_id: UUID) -> list[UUID]:
@@ -473,36 +496,3 @@ async def drop_note(make: Sessions, note_id: str) -> None:
     """Forget a note whose decision was refused."""
     async with make() as session, session.begin():
         await session.exec(sa.delete(Note).where(col(Note.id) == UUID(note_id)))
-
-
-def seal_cursor(keys: list[str]) -> str:
-    """Return a cursor that stands for the place after these keys."""
-    return base64.urlsafe_b64encode(orjson.dumps(keys)).decode().rstrip("=")
-
-
-def open_cursor(cursor: str, parts: int) -> list[str]:
-    """Return the keys that a cursor stands for; raises BadCursor."""
-    try:
-        keys = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:
-        raise BadCursor(cursor) from None
-    if not isinstance(keys, list) or len(keys) != parts or not all(isinstance(key, str) for key in keys):
-        raise BadCursor(cursor)
-    return keys
-
-
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise BadCursor(text) from None
-
-
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadCursor(text) from None
-    if at.tzinfo is None:
-        raise BadCursor(text)
-    return at

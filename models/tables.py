@@ -5,7 +5,7 @@ reports read, with the workflow's whole state beside it, so that every lead can 
 """
 
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -223,7 +223,8 @@ class Lead(SQLModel, table=True):
     __tablename__ = "leads"
     __table_args__ = (
         sa.Index("leads_by_owner", "owner_id", "sla_due_at"),
-        sa.Index("leads_by_stage", "stage", "id"),
+        sa.Index("leads_by_stage", "stage", "id", postgresql_include=["merged_into"]),
+        sa.Index("leads_by_names", sa.text("trigrams(lead_names(profile))"), postgresql_using="gin"),
     )
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
@@ -312,6 +313,21 @@ class OutboxMoment(SQLModel, table=True):
     topic: str | None = None
     created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
     delivered_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+# Where a lead is on its track, told by PostgreSQL from the state, so that counts read the index alone. It is no part of
+# the model, since nobody writes it, and reading it back would cost a query after every change.
+LEADS: Final = SQLModel.metadata.tables["leads"]
+for _name, _type, _told in (
+    ("track_version", sa.Integer(), "(((state -> 'place'::text) ->> 'version'::text))::integer"),
+    ("track_path", sa.Text(), "((state -> 'place'::text) ->> 'path'::text)"),
+    ("track_held", sa.Boolean(), "(((state -> 'place'::text) ->> 'held'::text))::boolean"),
+):
+    LEADS.append_column(sa.Column(_name, _type, sa.Computed(_told, persisted=True)))
+sa.Index(
+    "leads_on_track", *(LEADS.c[name] for name in ("track", "track_version", "track_path", "track_held")),
+    postgresql_where=sa.text("track IS NOT NULL"),
+)  # fmt: skip
 
 
 class TimelineEntry(SQLModel, table=True):
@@ -420,6 +436,7 @@ class Mail(SQLModel, table=True):
     """One step's mail to one lead: written once, sent at most once. `id` is in its Message-ID.
 
     `state`: waiting, sending, sent, kept, unknown, bounced, failed, or skipped (with the reason in `said`).
+    `opened_at` and `clicked_at` are when a person, and no scanner, first did.
     The unique key keeps a step from being sent again in another cycle, launch or merge.
     """
 
@@ -427,7 +444,12 @@ class Mail(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("lead_id", "track_id", "track_version", "step", name="a_step_is_sent_once"),
         sa.Index("mails_of_lead", "lead_id", "created_at"),
-    )
+        sa.Index("mails_by_state", "state", "id"),
+        sa.Index(
+            "mails_of_track", "track_id", "id",
+            postgresql_include=["track_version", "step", "state", "created_at", "opened_at", "clicked_at"],
+        ),
+    )  # fmt: skip
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     lead_id: UUID = Field(foreign_key="leads.id")
@@ -446,6 +468,8 @@ class Mail(SQLModel, table=True):
     created_at: datetime = Field(sa_type=_Time)
     updated_at: datetime = Field(sa_type=_Time)
     sent_at: datetime | None = Field(default=None, sa_type=_Time)
+    opened_at: datetime | None = Field(default=None, sa_type=_Time)
+    clicked_at: datetime | None = Field(default=None, sa_type=_Time)
 
 
 class MailLink(SQLModel, table=True):

@@ -1,9 +1,9 @@
 """Tracks and their versions: saving, reading, who is on one, and letting people on it go on."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -19,11 +19,14 @@ from lifecycle.nurture import lands, step_at
 from lifecycle.scoring import Engagement
 from lifecycle.tracks import Track, WaitForStep
 
+from . import mails
 from .assessment import NOTIFY
 from .session import Sessions, in_transaction
+from .tables import LEADS, Lead, OutboxMoment, TrackVersion, User
 from .tables import Engagement as EngagementRow
-from .tables import Lead, OutboxMoment, TrackVersion, User
 from .tables import Track as TrackRow
+
+LATELY: Final = timedelta(days=30)
 
 
 async def save(make: Sessions, tracks: list[Track], source: str, author: UUID | None, at: datetime) -> list[str]:
@@ -134,12 +137,12 @@ async def landings(session: AsyncSession, track_id: str) -> list[dict[str, Any]]
     newest = await load(session, track_id)
     if newest is None:
         return []
-    at = col(Lead.state)["place"]
+    at = (LEADS.c.track_version, LEADS.c.track_path)
     query = (
-        sa.select(at["version"].as_integer(), at["path"].as_string(), sa.func.count())
-        .where(col(Lead.track) == track_id, at["path"].as_string().is_not(None))
-        .group_by(sa.text("1"), sa.text("2"))
-        .order_by(sa.text("1"), sa.text("2"))
+        sa.select(*at, sa.func.count())
+        .where(col(Lead.track) == track_id, LEADS.c.track_path.is_not(None))
+        .group_by(*at)
+        .order_by(*at)
     )
     found = []
     for version, path, count in await session.exec(query):  # type: ignore[call-overload]
@@ -188,3 +191,66 @@ async def track_json(session: AsyncSession, track_id: str, version: int | None =
         "author": author.email if author else None,
         "created_at": kept.created_at,
     }
+
+
+async def overview(session: AsyncSession, at: datetime) -> list[dict[str, Any]]:
+    """Return all tracks in their newest version: how many leads each has, and what became of its mails lately."""
+    on_it = sa.select(sa.func.count().label("leads")).where(col(Lead.track) == TrackRow.id).lateral("on_it")
+    held = _held(TrackRow.id).where(col(TrackRow.paused_at).is_not(None)).lateral("held")
+    mailed = mails.lately(TrackRow.id, at - LATELY)
+    query = (
+        sa.select(TrackRow, TrackVersion.name, TrackVersion.created_at, User.email, on_it, held, mailed)  # type: ignore[call-overload]
+        .join(TrackVersion, _newest())
+        .outerjoin(User, col(User.id) == col(TrackVersion.author_id))
+        .join(on_it, sa.true())
+        .join(held, sa.true())
+        .join(mailed, sa.true())
+        .order_by(col(TrackRow.id))
+    )
+    return [
+        {
+            "id": row.id, "version": row.version, "paused_at": row.paused_at, "name": name, "saved_at": saved_at,
+            "author": author, "leads": leads, "held": waits, **dict(zip(mails.NONE, counts, strict=True)),
+        }
+        for row, name, saved_at, author, leads, waits, *counts in await session.exec(query)
+    ]  # fmt: skip
+
+
+def _newest() -> sa.ColumnElement[bool]:
+    return (col(TrackVersion.track_id) == TrackRow.id) & (col(TrackVersion.version) == TrackRow.version)
+
+
+def _held(track: Any) -> Any:
+    """How many leads came to a step while their track was paused."""
+    return sa.select(sa.func.count().filter(LEADS.c.track_held).label("held")).where(col(Lead.track) == track)
+
+
+async def names(session: AsyncSession) -> dict[str, str]:
+    """Return the name of every track, by its id."""
+    query = select(TrackRow.id, TrackVersion.name).join(TrackVersion, _newest()).order_by(col(TrackVersion.name))
+    return dict((await session.exec(query)).all())
+
+
+async def standing(session: AsyncSession, track_id: str) -> list[dict[str, Any]]:
+    """Return, for each step of each version that leads are at now, how many are there and how many of them are held."""
+    at = (LEADS.c.track_version, LEADS.c.track_path)
+    query = (
+        sa.select(*at, sa.func.count(), sa.func.count().filter(LEADS.c.track_held))
+        .where(col(Lead.track) == track_id, LEADS.c.track_path.is_not(None))
+        .group_by(*at)
+        .order_by(*at)
+    )
+    rows = await session.exec(query)  # type: ignore[call-overload]
+    return [{"version": version, "path": path, "leads": leads, "held": held} for version, path, leads, held in rows]
+
+
+async def versions(session: AsyncSession, track_id: str) -> list[dict[str, Any]]:
+    """Return who saved each version of a track, and when, the newest first."""
+    query = (
+        select(TrackVersion.version, TrackVersion.name, TrackVersion.created_at, User.email)
+        .outerjoin(User, col(User.id) == col(TrackVersion.author_id))
+        .where(TrackVersion.track_id == track_id)
+        .order_by(col(TrackVersion.version).desc())
+    )
+    keys = ("version", "name", "created_at", "author")
+    return [dict(zip(keys, row, strict=True)) for row in await session.exec(query)]

@@ -15,14 +15,13 @@ import psycopg
 import pytest
 import pytest_asyncio
 from aiosmtpd.controller import Controller
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from models.session import make_engine, sessions
 from serve import migrate
-from serve.embedded import SEARCH_ATTRIBUTES, EmbeddedPostgres
+from serve.embedded import EmbeddedPostgres
 from tests.outside import Mailbox
-from tests.support import Relay, running
+from tests.support import Relay, a_temporal, running
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +64,7 @@ def own_database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def temporal() -> AsyncIterator[WorkflowEnvironment]:
     """The run's Temporal server, in memory; `temporal.client` speaks pydantic."""
-    async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
-        dev_server_extra_args=[
-            "--dynamic-config-value",
-            "frontend.enableServerVersionCheck=false",
-            *(word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")),
-        ],
-        dev_server_log_level="error",
-    ) as environment:
+    async with await a_temporal() as environment:
         yield environment
 
 

@@ -1,6 +1,7 @@
 """A running relay for tests: real PostgreSQL, real Temporal, a real worker in this process."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
 
 from activities.channels import Chat
 from activities.mailboxes import Mailboxes
@@ -25,6 +28,7 @@ from models.ingest import Message, ingest
 from models.leads import fresh_state
 from models.session import Sessions
 from models.tables import AgreementVersion, Lead, OutboxMoment, TimelineEntry, User
+from serve.embedded import SEARCH_ATTRIBUTES
 from worker import Work
 from workflows.gate import decide, standing
 from workflows.names import workflow_id
@@ -148,6 +152,20 @@ class Relay:
     async def ingest(self, *messages: Message) -> None:
         await ingest(self.make, messages)
         await self.outbox.deliver()
+
+
+async def a_temporal() -> WorkflowEnvironment:
+    """Start a Temporal server, in memory; its client speaks pydantic."""
+    return await WorkflowEnvironment.start_local(
+        data_converter=pydantic_data_converter,
+        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
+        dev_server_extra_args=[
+            "--dynamic-config-value",
+            "frontend.enableServerVersionCheck=false",
+            *(word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--search-attribute", f"{name}={kind}")),
+        ],
+        dev_server_log_level="error",
+    )
 
 
 async def sign_the_example(make: Sessions, source: str = MIDMARKET) -> int:

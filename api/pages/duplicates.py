@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from lifecycle.stages import HEIGHT
 from models import duplicates, merges
-from models.leads import open_cursor, seal_cursor
+from models.keyset import open_cursor, seal_cursor
 
 from ..problems import wrong
 from .frame import Desk, PageRoute, page, render

@@ -103,6 +103,7 @@ NAVIGATION: Final = (
     Entry("Sales",      "Team",         "/team",         ("manager",)),
     Entry("Marketing",  "Tracks",       "/tracks",       ("marketing", "manager", "ops")),
     Entry("Marketing",  "Launches",     "/launches",     ("marketing", "manager", "ops")),
+    Entry("Marketing",  "Mails",        "/mails",        ("marketing", "manager", "ops")),
     Entry("Marketing",  "Imports",      "/imports",      ("marketing", "manager", "ops")),
     Entry("Marketing",  "Duplicates",   "/duplicates",   ("marketing", "manager", "ops")),
     Entry("Both sides", "Agreement",    "/agreements",   EVERYONE),
@@ -231,7 +232,7 @@ def when(context: jinja2.runtime.Context, at: datetime | str | None, form: str =
         near = abs(at - now) < timedelta(days=6)
         text = f"{local:%a %H:%M}" if near else f"{local:%d %b %H:%M}" if same_year else f"{local:%d %b %Y %H:%M}"
     exact = f"{local:%A %d %B %Y %H:%M:%S} {local.tzname()} ({at.astimezone(UTC):%H:%M:%S} UTC)"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(), exact, text)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(at.isoformat(timespec="milliseconds"), exact, text)
 
 
 def span(length: timedelta | float | None) -> str:

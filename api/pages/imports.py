@@ -6,9 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from intake.mapping import ID
+from intake.mapping import KNOWN
 from models import import_undo, imports
-from models.people import KNOWN_FIELDS
 
 from ..problems import Refused
 from .frame import Desk, PageRoute, page, render
@@ -47,7 +46,7 @@ async def list_imports(
 @router.get("/imports/new")
 async def new_import(desk: ImportDesk) -> Response:
     """Show the form that looks at a file, maps its columns and imports it."""
-    return render(desk.request, "import_new.html", fields=sorted({*KNOWN_FIELDS, ID}))
+    return render(desk.request, "import_new.html", fields=KNOWN)
 
 
 @router.get("/imports/{import_id}")
@@ -59,7 +58,8 @@ async def read_import(desk: ImportDesk, import_id: UUID, undo: Literal["ask"] | 
             raise Refused(404, "There is no such import.")
         state = shown["state"]
         undone = state in (imports.UNDOING, imports.UNDONE)
-        undoable = state in (imports.DONE, imports.FAILED, imports.CANCELLED) and shown["created"] + shown["updated"] > 0
+        ended = state in (imports.DONE, imports.FAILED, imports.CANCELLED)
+        undoable = ended and shown["created"] + shown["updated"] > 0
         given: dict[str, Any] = {
             "one": shown,
             "lines": await imports.lines_with_problems(session, import_id, desk.viewer, LINES),

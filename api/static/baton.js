@@ -32,6 +32,7 @@ async function send(form, button) {
   busy(true, form, row);
   const answer = await ask(request);
   busy(false, form, row);
+  form.dispatchEvent(new CustomEvent("answered", { detail: answer }));
   if (!answer.ok) {
     showProblem(form, answer.body);
     if (answer.status === 409) look();
@@ -39,7 +40,7 @@ async function send(form, button) {
   }
   if (dialog) dialog.close();
   const said = form.dataset.said && filled(form.dataset.said, form, answer.body);
-  const then = filled(form.dataset.then ?? "stay", form, answer.body);
+  const then = filled(button?.dataset.then ?? form.dataset.then ?? "stay", form, answer.body);
   if (form.dataset.shows) return showAnswer(form, answer.body);
   if (form.dataset.reset !== undefined) form.reset();
   if (then === "reload") return keepForNextPage(said), location.reload();
@@ -53,7 +54,7 @@ function requestOf(form, button) {
   const headers = { Accept: "application/json" };
   if (method === "POST") headers["Idempotency-Key"] = key();
   let body;
-  if (form.dataset.body === "file") body = new FormData(form);
+  if (form.dataset.body === "file") body = new FormData(form, button);
   else if (form.dataset.body === "text") {
     body = $("textarea[name]", form).value;
     headers["Content-Type"] = "application/yaml";
@@ -230,7 +231,7 @@ function look() {
   document.body.dispatchEvent(new CustomEvent("moved"));
 }
 
-if (document.body.dataset.live && $("[hx-trigger*='moved']")) {
+if (document.body.dataset.live && $("[data-hx-trigger*='moved'], [hx-trigger*='moved']")) {
   const live = new EventSource(document.body.dataset.live);
   live.addEventListener("changed", look);
   live.addEventListener("error", () => { document.body.dataset.offline = ""; });
@@ -291,7 +292,7 @@ function open(opener) {
     if (place.dataset.hideEmpty !== undefined) place.hidden = !text;
   }
   dialog.showModal();
-  if (dialog.hasAttribute("autofocus")) dialog.focus(); else $("[autofocus]", dialog)?.focus();
+  $("[autofocus]", dialog)?.focus();
 }
 
 // --- the keyboard ----------------------------------------------------------------------------------------------------
