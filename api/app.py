@@ -42,6 +42,7 @@ from . import (
     segment,
     tracks,
     users,
+    webhooks,
 )
 from .auth import PUBLIC
 from .house import House
@@ -55,7 +56,7 @@ MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
     *(leads, duplicates, accounts, agreements, tracks, launches, outreach, users, holidays, alerts, imports, reports),
-    *(segment, health, live, *PAGES),
+    *(webhooks, segment, health, live, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {
