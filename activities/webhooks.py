@@ -183,7 +183,7 @@ async def _beginning(response: httpx2.Response) -> str:
     """Read how an answer begins, for people; one that trickles is not waited for."""
     read = b""
     try:
-        async with asyncio.timeout(_READING), aclosing(response.aiter_raw(_READ)) as parts:
+        async with asyncio.timeout(_READING), aclosing(response.aiter_raw()) as parts:
             async for part in parts:
                 read += part
                 if len(read) >= _READ:

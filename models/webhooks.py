@@ -78,7 +78,7 @@ async def add(session: AsyncSession, hook: Webhook) -> Webhook | None:
 
 def rotate(hook: Webhook, seed: str, now: datetime) -> None:
     """Let the webhook have a new secret, beside the one before it for a while. The same seed again changes nothing."""
-    if hook.seed != seed:
+    if seed not in (hook.seed, hook.previous_seed):
         hook.previous_seed, hook.previous_until, hook.seed = hook.seed, now + OVERLAP, seed
 
 
@@ -114,8 +114,8 @@ async def withdraw(session: AsyncSession, lead_id: UUID, since: int) -> None:
 
 
 async def try_out(session: AsyncSession, hook: Webhook, now: datetime) -> WebhookDelivery:
-    """Put a test event on its way, past whatever the webhook is resting from."""
-    hook.rests_until = None
+    """Put a test event on its way: it goes first, and ends a rest."""
+    _wake(hook, now)
     event_id = uuid7()
     said = payload(TEST, now, {"webhook": str(hook.id), "sequence": 0})
     test = WebhookDelivery(
@@ -130,9 +130,14 @@ async def redrive(session: AsyncSession, hook: Webhook, now: datetime, *which: A
     ended = (col(WebhookDelivery.webhook_id) == hook.id) & col(WebhookDelivery.state).not_in(UNDER_WAY)
     again = {"state": "waiting", "tries": 0, "next_at": now, "updated_at": now, "called_at": None}
     done = await session.exec(sa.update(WebhookDelivery).where(ended, *which).values(again))
-    hook.rests_until = None
+    _wake(hook, now)
     await session.exec(_NOTIFY)  # type: ignore[call-overload]
     return done.rowcount
+
+
+def _wake(hook: Webhook, now: datetime) -> None:
+    """End a rest now; with one event, and with all when that is taken."""
+    hook.rests_until = hook.rests_until and min(hook.rests_until, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,8 @@ async def take(session: AsyncSession, webhook_id: UUID, free: int, busy: int, no
     waiting = select(WebhookDelivery).where(
         WebhookDelivery.webhook_id == webhook_id, WebhookDelivery.state == "waiting", is_head
     )
-    due = waiting.where(col(WebhookDelivery.next_at) <= now).order_by(col(WebhookDelivery.id)).limit(most)
+    oldest = (col(WebhookDelivery.lead_id).is_not(None), col(WebhookDelivery.id))  # after a test event, of no lead
+    due = waiting.where(col(WebhookDelivery.next_at) <= now).order_by(*oldest).limit(most)
     rows = list(await session.exec(due))
     for row in rows:
         row.state, row.tries, row.updated_at = "sending", row.tries + 1, now
@@ -214,10 +220,10 @@ async def note(
     session: AsyncSession, tried: WebhookDelivery, answer: Answer, now: datetime, pause: timedelta | None
 ) -> None:
     """Write down what a try came to; `pause` is how long to wait for the next one (None: that was the last)."""
+    hook = await session.get(Webhook, tried.webhook_id, with_for_update={"key_share": True}, populate_existing=True)
     row = await session.get(WebhookDelivery, tried.id, with_for_update=True, populate_existing=True)
-    if row is None or (row.state, row.tries) != ("sending", tried.tries):
+    if hook is None or row is None or (row.state, row.tries) != ("sending", tried.tries):
         return  # deleted meanwhile, or this worker was taken for dead, and another one has it
-    hook = await session.get_one(Webhook, row.webhook_id, with_for_update={"key_share": True}, populate_existing=True)
     took = answer.took // timedelta(milliseconds=1)
     session.add(
         WebhookAttempt(
