@@ -12,7 +12,6 @@ from typing import Any, Final
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.alerting import CHANNEL as ALERTS
 from activities.channels import Chat
 from activities.contracts import OUTSIDE, WEBHOOKS
 from activities.guard import Guard
@@ -29,6 +28,7 @@ from activities.reviews import Reviews
 from activities.smtp import Mailer
 from activities.webhooks import Webhooks
 from models import agreements
+from models.alerts import CHANNEL as MAILBOXES
 from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
 from models.imports import CHANNEL as IMPORTS
@@ -86,7 +86,7 @@ class Work:
         self.relay = Relay(
             {
                 MOMENTS: self.outbox.deliver,
-                ALERTS: self.mailboxes.call,
+                MAILBOXES: self.mailboxes.call,
                 MAILS: self.mails.call,
                 IMPORTS: imports.start_waiting,
                 LAUNCHES: self.launches.call,

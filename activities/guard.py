@@ -6,9 +6,11 @@ addresses (https://www.iana.org/assignments/iana-ipv6-special-registry), and of 
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from ssl import SSLContext
 from typing import Final
@@ -30,6 +32,9 @@ _NOT_THERE: Final = (
     IPv4Network("192.88.99.0/24"),  # relays of 6to4
     IPv4Network("168.63.129.16/32"),  # Azure's host, to the machines on it
 )
+_NAME: Final = re.compile(
+    rb"(?=.{1,253}\.?$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?"
+)
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -48,9 +53,15 @@ def is_public(address: Address) -> bool:
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system for the addresses of a name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Ask the system for the addresses of a name, on threads of our own: a name server that hangs delays no alert."""
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_askers(), ask)
     return [str(address[0]) for *_, address in found]
+
+
+@cache
+def _askers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=64, thread_name_prefix="names")
 
 
 class Guard:
@@ -76,6 +87,8 @@ class Guard:
             return "cannot be read"
         if read.scheme not in ("http", "https") or not read.host:
             return "begins with https:// or http:// and a host"
+        if not _is_numbers(read.host) and not _NAME.fullmatch(read.raw_host):
+            return "names a host that no name server can know"
         if read.userinfo or read.fragment:
             return "holds no user name, password or fragment"
         if not self._to_private and _port(read) not in PORTS:

@@ -123,6 +123,8 @@ class Webhooks:
     async def _ask(self, client: httpx2.AsyncClient, hook: Webhook, delivery: WebhookDelivery) -> Answer:
         """Send one event once; whatever goes wrong outside is an answer, too."""
         began, at = asyncio.get_running_loop().time(), datetime.now(UTC)
+        if problem := self._guard.problem_of(hook.url):  # what was allowed when it was written down may not be now
+            return Answer(at, timedelta(0), said=f"the URL {problem}; nothing was sent", whole=True)
         status, text, said, wait = None, "", "", timedelta(0)
         try:
             async with asyncio.timeout(self._patience):
@@ -132,7 +134,7 @@ class Webhooks:
                     asked = wait_asked(response.headers.get("Retry-After", ""), at, LONGEST_WAIT)
                     wait = asked if asked and status in {429, 503} else wait
                     text = await _beginning(response)
-        except (NotPublic, TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        except (NotPublic, TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             said = self._of_failure(error) if status is None else ""
         if status is not None and 300 <= status < 400:
             said = "redirects are not followed"

@@ -20,10 +20,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from uuid_utils.compat import uuid7
 
+from .alerts import NOTIFY
 from .tables import Webhook, WebhookAttempt, WebhookDelivery
 
-CHANNEL: Final = "baton_alerts"
-"""PostgreSQL tells the mailboxes by it that something was committed for them."""
 MOST: Final = 50
 """Webhooks at most: each is one more row in the transaction of a move that it asked for."""
 OVERLAP: Final = timedelta(hours=24)
@@ -36,7 +35,6 @@ KEPT: Final = timedelta(days=90)
 """Deliveries that came to their end are forgotten after that."""
 TEST: Final = "webhook.test"
 UNDER_WAY: Final = ("waiting", "sending")
-_NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
 
 def secret_of(secret_key: bytes, webhook_id: UUID, seed: str) -> str:
@@ -88,13 +86,13 @@ async def enable(session: AsyncSession, hook: Webhook, now: datetime) -> None:
     hook.gave_up_at = hook.failing_since = hook.rests_until = None
     waits = (col(WebhookDelivery.webhook_id) == hook.id) & (col(WebhookDelivery.state) == "waiting")
     await session.exec(sa.update(WebhookDelivery).where(waits).values(next_at=now, called_at=None))
-    await session.exec(_NOTIFY)  # type: ignore[call-overload]
+    await session.exec(NOTIFY)  # type: ignore[call-overload]
 
 
 async def write(session: AsyncSession, deliveries: Sequence[WebhookDelivery]) -> None:
     """Put deliveries on their way when this transaction commits."""
     session.add_all(deliveries)
-    await session.exec(_NOTIFY)  # type: ignore[call-overload]
+    await session.exec(NOTIFY)  # type: ignore[call-overload]
 
 
 async def listening(session: AsyncSession, types: Sequence[str]) -> dict[UUID, list[str]]:
@@ -131,7 +129,7 @@ async def redrive(session: AsyncSession, hook: Webhook, now: datetime, *which: A
     again = {"state": "waiting", "tries": 0, "next_at": now, "updated_at": now, "called_at": None}
     done = await session.exec(sa.update(WebhookDelivery).where(ended, *which).values(again))
     _wake(hook, now)
-    await session.exec(_NOTIFY)  # type: ignore[call-overload]
+    await session.exec(NOTIFY)  # type: ignore[call-overload]
     return done.rowcount
 
 

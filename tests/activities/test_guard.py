@@ -77,6 +77,13 @@ def test_what_is_no_address_is_refused(address: str) -> None:
             "http://hooks.test:5432",
         ),
         *("http://127.0.0.1/", "http://[::1]/", "http://[::ffff:10.0.0.1]/", "https://169.254.169.254/latest"),
+        *(
+            f"https://{'a' * 64}.test/",
+            f"https://{'a.' * 127}test/",
+            "https://a..b/",
+            "https://-a.test/",
+            "https://a b/",
+        ),
         *("https://hooks.test:99999/", "http://[fe80::1%25lo]/", "http://\x00/"),
     ],
 )
@@ -84,7 +91,10 @@ def test_a_url_that_leads_nowhere_good_is_refused_when_it_is_written_down(url: s
     assert Guard().problem_of(url)
 
 
-@pytest.mark.parametrize("url", ["https://hooks.test/a?b=c", "http://hooks.test:8080/", "https://bücher.test/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://hooks.test/a?b=c", "http://hooks.test:8080/", "https://bücher.test/x", "https://a_b.test.", "http://h"],
+)
 def test_a_url_of_a_web_server_is_taken(url: str) -> None:
     assert Guard().problem_of(url) is None
 
