@@ -59,9 +59,7 @@ async def read_import(desk: ImportDesk, import_id: UUID, undo: Literal["ask"] | 
             raise Refused(404, "There is no such import.")
         state = shown["state"]
         undone = state in (imports.UNDOING, imports.UNDONE)
-        undoable = (
-            state in (imports.DONE, imports.FAILED, imports.CANCELLED) and shown["created"] + shown["updated"] > 0
-        )
+        undoable = state in (imports.DONE, imports.FAILED, imports.CANCELLED) and shown["created"] + shown["updated"] > 0
         given: dict[str, Any] = {
             "one": shown,
             "lines": await imports.lines_with_problems(session, import_id, desk.viewer, LINES),
