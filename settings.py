@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     smtp_url: str = ""
     mail_from: str = "Baton <baton@localhost>"
 
+    webhooks_to_private: bool = False
+    """Whether webhooks and alerts may go to addresses that are not on the internet."""
+
     secret_key: SecretStr = SecretStr("")
     admin_email: str = "admin@example.com"
     admin_password: SecretStr = SecretStr("")

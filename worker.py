@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,9 +13,9 @@ from typing import Any, Final
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.alerting import CHANNEL as ALERTS
 from activities.channels import Chat
-from activities.contracts import OUTSIDE
+from activities.contracts import OUTSIDE, WEBHOOKS
+from activities.guard import Guard
 from activities.imports import Imports
 from activities.launches import Launches
 from activities.mailboxes import Mailboxes
@@ -28,7 +28,9 @@ from activities.relay import Relay
 from activities.repairs import Repairs
 from activities.reviews import Reviews
 from activities.smtp import Mailer
+from activities.webhooks import Webhooks
 from models import agreements
+from models.alerts import CHANNEL as MAILBOXES
 from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
 from models.imports import CHANNEL as IMPORTS
@@ -49,17 +51,19 @@ from workflows.repair import RepairWorkflow
 from workflows.review import ReviewWorkflow
 from workflows.schedules import ensure_schedules
 from workflows.sweep import OutboxSweep
+from workflows.webhooks import WebhookWorkflow
 
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
-    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RepairWorkflow),
+    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RepairWorkflow, WebhookWorkflow),
 )
 
 
 class Work:
     """All that a worker does on one task queue: workflows, activities, and the relay of what was committed.
 
-    The one place where these are put together; `mailboxes` are windows and pauses other than the usual ones.
+    The one place where these are put together; `guard` decides whom webhooks and alerts may reach. `mailboxes` are
+    windows and pauses other than the usual ones, `webhooks` pauses and patience of theirs.
     """
 
     def __init__(
@@ -72,7 +76,9 @@ class Work:
         secret: bytes,
         *,
         task_queue: str = TASK_QUEUE,
+        guard: Guard | None = None,
         chat: Chat | None = None,
+        webhooks: Mapping[str, Any] | None = None,
         **mailboxes: Any,
     ) -> None:
         self._client, self._task_queue = client, task_queue
@@ -84,30 +90,34 @@ class Work:
         self.relay = Relay(
             {
                 MOMENTS: self.outbox.deliver,
-                ALERTS: self.mailboxes.call,
+                MAILBOXES: self.mailboxes.call,
                 MAILS: self.mails.call,
                 IMPORTS: imports.start_waiting,
                 LAUNCHES: self.launches.call,
             },
             database_url,
         )
-        projection, messages = Projection(make), Messages(make, chat or Chat(), mailer, url)
+        guard = guard or Guard()
+        projection, messages = Projection(make), Messages(make, chat or Chat(guard=guard), mailer, url)
         self.mailing = Mails(make, mailer, url, Signer(secret))
+        posting = Webhooks(make, self.mailboxes, secret, guard=guard, **(webhooks or {}))
         reviews = Reviews(make, self.mailboxes, url)
         repairs = Repairs(make, partial(outcome_of, make, client, task_queue))
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
             *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
-            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part),
+            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, posting.tell_of_end),
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
+        self._webhooks: list[Callable[..., Any]] = [posting.post]
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
-        """Work while the context lasts, and beside it on the queue of what leaves the house.
+        """Work while the context lasts, and beside it on the queues of what leaves the house.
 
-        Few workflow tasks at once, since one process is one core; the server holds back what leaves.
+        Few workflow tasks at once, since one process is one core; the server holds back what leaves. Each webhook
+        takes a place of its own while it is posted to, so there are many.
         """
         inside = Worker(
             self._client,
@@ -127,7 +137,14 @@ class Work:
             max_task_queue_activities_per_second=50,
             graceful_shutdown_timeout=timedelta(seconds=2),
         )
-        async with inside, outside:
+        webhooks = Worker(
+            self._client,
+            task_queue=f"{self._task_queue}{WEBHOOKS}",
+            activities=self._webhooks,
+            max_concurrent_activities=100,
+            graceful_shutdown_timeout=timedelta(seconds=2),
+        )
+        async with inside, outside, webhooks:
             yield
 
 
@@ -145,7 +162,9 @@ async def run(settings: Settings) -> None:
         active = await agreements.active(session)
     await ensure_schedules(client, agreements.zone_of(active) if active else "UTC")
     mailer = Mailer(settings.smtp_url, settings.mail_from)
-    work = Work(make, client, url, mailer, settings.url, settings.secret_key.get_secret_value().encode())
+    guard = Guard(to_private=settings.webhooks_to_private)
+    secret = settings.secret_key.get_secret_value().encode()
+    work = Work(make, client, url, mailer, settings.url, secret, guard=guard)
     async with work.going_on():
         standing = [asyncio.create_task(work.relay.run()), asyncio.create_task(_catch_up(make))]
         await stop.wait()

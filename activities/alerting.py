@@ -5,10 +5,8 @@ An alert waits in the mailbox of a person or of a key account. What it says is p
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -16,11 +14,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.lead import LeadState, Move, Plan
 from lifecycle.planning import overdue_kind
 from lifecycle.stages import ClockKind, Effect, Event
+from models.alerts import NOTIFY
 from models.tables import Account, EffectEntry, Lead, User
-
-CHANNEL: Final = "baton_alerts"
-"""PostgreSQL tells whoever listens here that alerts were committed."""
-_NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ async def alert(
         )
         await session.exec(insert(EffectEntry).values(entry.model_dump()).on_conflict_do_nothing())
     if told:
-        await session.exec(_NOTIFY)  # type: ignore[call-overload]
+        await session.exec(NOTIFY)  # type: ignore[call-overload]
     return [one.user for one in told]
 
 

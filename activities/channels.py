@@ -1,12 +1,14 @@
 """How an alert reaches chat services and webhooks: through apprise.
 
 Whatever the other side does becomes an outcome, which tells whether trying again could send the alert twice.
-Neither an outcome nor a log line holds a URL, a token or a password.
+Neither an outcome nor a log line holds a URL, a token or a password. A connection goes only where the guard allows.
 """
 
 import asyncio
 import logging
 import re
+import socket
+import sys
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -17,6 +19,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
 import structlog
@@ -25,6 +28,7 @@ from apprise.plugins import N_MGR
 from requests.exceptions import ProxyError, SSLError
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 
+from .guard import Guard, NotPublic
 from .outcomes import CONTROL, Fate, Outcome, one_line
 
 ON_THIS_MACHINE: Final = frozenset({
@@ -43,13 +47,13 @@ log = structlog.get_logger(__name__)
 class Chat:
     """Services that apprise knows, by URL."""
 
-    def __init__(self, patience: timedelta = timedelta(seconds=8)) -> None:
-        self._patience = patience.total_seconds()
+    def __init__(self, patience: timedelta = timedelta(seconds=8), guard: Guard | None = None) -> None:
+        self._patience, self._guard = patience.total_seconds(), guard or Guard()
         _prepare()
 
     async def send(self, url: str, subject: str, text: str) -> Outcome:
         """Send plain text; returns what became of it within the patience, and raises nothing of apprise's."""
-        talk = _Talk()
+        talk = _Talk(self._guard)
         try:
             async with asyncio.timeout(self._patience):
                 return await asyncio.to_thread(self._send, talk, url, one_line(subject), text)
@@ -70,6 +74,7 @@ class Chat:
         plugin.socket_connect_timeout, plugin.socket_read_timeout = self._patience * 0.4, self._patience * 0.5
         services = Apprise(asset=plugin.asset)
         services.add(plugin)
+        talk.proxies = _proxies()
         _current.set(talk)  # in this thread's own copy of the context
         try:
             taken = bool(services.notify(body=text, title=subject, body_format=NotifyFormat.TEXT))
@@ -156,6 +161,32 @@ def _plugin(url: str) -> Any:
         return None
 
 
+def _watch(event: str, args: tuple[Any, ...]) -> None:
+    """Look at every connection where it is made; raise NotPublic for one that the guard of an alert does not allow.
+
+    Names are resolved by then, so what is looked at is what is connected to, whichever library does it. Connections
+    of all others in this process pass.
+    """
+    if event in _CONNECTS and (talk := _current.get()) is not None:
+        talk.look_at(args[1])
+
+
+_CONNECTS: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+
+
+def _proxies() -> frozenset[tuple[str, int]]:
+    """Return the addresses of the proxies that the environment names: those decide for themselves where they go."""
+    found = set[tuple[str, int]]()
+    for url in getproxies().values():
+        try:
+            read = urlsplit(url if "://" in url else f"http://{url}")
+            if read.hostname and read.port:
+                found.update((str(to[0]), read.port) for *_, to in socket.getaddrinfo(read.hostname, read.port))
+        except (OSError, ValueError):
+            continue
+    return frozenset(found)
+
+
 @cache
 def _prepare() -> Any:
     """Make ready what all alerts share, once: apprise's plugins and settings, silence, and an ear at requests.
@@ -183,6 +214,7 @@ def _prepare() -> Any:
         return response
 
     requests.Session.request = heard  # type: ignore[method-assign]
+    sys.addaudithook(_watch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a plugin imports what Python 3.13 no longer has
         N_MGR.schemas()  # loads the plugins, which takes a moment that no alert should wait for
@@ -195,11 +227,13 @@ def _prepare() -> Any:
 class _Talk:
     """What was heard of one alert's requests; two threads use it: the one that sends and the one that waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        self._guard = guard or Guard()
         self._lock = Lock()
         self._answers: list[Outcome] = []
         self._out = 0
-        self._started = self._given_up = False
+        self._started = self._given_up = self._barred = False
+        self.proxies: frozenset[tuple[str, int]] = frozenset()
 
     def start(self) -> bool:
         """Take up the work; False if it has been given up while it waited for a thread."""
@@ -213,6 +247,13 @@ class _Talk:
             if self._given_up:
                 raise requests.ConnectionError("given up")
             self._out += 1
+
+    def look_at(self, address: Any) -> None:
+        """Raise NotPublic for an address, as a socket takes it, that an alert does not go to."""
+        host, port = (str(address[0]), address[1]) if isinstance(address, tuple) else ("", 0)
+        if not self._guard.allows(host) and (host, port) not in self.proxies:
+            self._barred = True
+            raise NotPublic("the host has no address on the internet")
 
     def end(self, answer: Outcome) -> None:
         """Note how a request ended."""
@@ -234,6 +275,8 @@ class _Talk:
         """Return the one outcome of all requests: apprise's yes, or the least that can be ruled out."""
         if taken:
             return Outcome(Fate.SENT, self._answers[-1].said if self._answers else "")
+        if self._barred and not any(answer.fate is Fate.SENT for answer in self._answers):
+            return Outcome(Fate.IMPOSSIBLE, "the host is not on the internet (BATON_WEBHOOKS_TO_PRIVATE allows it)")
         by_fate = {answer.fate: answer for answer in self._answers}
         if Fate.SENT in by_fate:
             other = next((answer.said for answer in self._answers if answer.fate is not Fate.SENT), None)
@@ -255,7 +298,7 @@ def _of_answer(status: int, headers: Mapping[str, str]) -> Outcome:
     if 300 <= status < 400:
         return Outcome(Fate.IMPOSSIBLE, f"{said}, and redirects are not followed")
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
-        return Outcome(Fate.REFUSED, said, _wait(headers.get("Retry-After", ""), datetime.now(UTC)))
+        return Outcome(Fate.REFUSED, said, wait_asked(headers.get("Retry-After", ""), datetime.now(UTC)))
     return Outcome(Fate.IMPOSSIBLE, said)
 
 
@@ -277,13 +320,13 @@ def _of_failure(error: Exception) -> Outcome:
     return Outcome(Fate.UNKNOWN, "the connection broke off before an answer; it may have arrived")
 
 
-def _wait(asked: str, now: datetime) -> timedelta | None:
+def wait_asked(asked: str, now: datetime, longest: timedelta = LONGEST_WAIT) -> timedelta | None:
     """Read a Retry-After of seconds or an HTTP date (RFC 9110, 10.2.3); None if it is neither."""
     try:
         if asked.strip().isdecimal():
-            return timedelta(seconds=min(int(asked), LONGEST_WAIT.total_seconds()))
+            return timedelta(seconds=min(int(asked), longest.total_seconds()))
         at = parsedate_to_datetime(asked)
         wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
     except (ValueError, OverflowError):
         return None
-    return min(max(wait, timedelta(0)), LONGEST_WAIT)
+    return min(max(wait, timedelta(0)), longest)

@@ -17,6 +17,8 @@ SEND: Final = "send"
 FALL_BACK: Final = "fall_back"
 READY: Final = "ready"
 DISPATCH: Final = "dispatch"
+POST: Final = "post_webhooks"
+TELL_OF_END: Final = "tell_of_end"
 REVIEW_OPENS: Final = "review_opens"
 ASK_FOR_REVIEW: Final = "ask_for_review"
 REVIEW_ANSWERED: Final = "review_answered"
@@ -24,6 +26,8 @@ SILENT_FOR: Final = timedelta(seconds=12)
 """After so long without a sign of life from who sends, its worker is taken for dead."""
 OUTSIDE: Final = "-outside"
 """What the name of the task queue for everything that leaves the house ends with."""
+WEBHOOKS: Final = "-webhooks"
+"""What the name of the task queue for webhooks ends with: other people's servers hold up no mail and no alert."""
 LEAD_GONE: Final = "LeadGone"
 """Error type: the lead was erased, so its workflow has nothing left to keep."""
 
@@ -86,6 +90,15 @@ class Ready(BaseModel):
 
     at: datetime
     state: str | None = None
+
+
+class Posted(BaseModel):
+    """How a webhook stands after a while of posting: when to go on (None: nothing waits), or that it was given up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    due: datetime | None = None
+    gave_up: bool = False
 
 
 class Review(BaseModel):

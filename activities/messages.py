@@ -121,12 +121,17 @@ class Messages:
             message = Message(recipient_id=recipient.id, mailbox=mailbox, subject=subject, text=text, created_at=now)
             session.add(message)
             await session.flush()
-            for channel in _channels(recipient, alerts):
-                shown = MAIL if channel == MAIL else masked(channel)
-                session.add(Delivery(message_id=message.id, channel=shown, digest=digest(channel), updated_at=now))
+            deliver_by(session, message.id, _channels(recipient, alerts), now)
             first = first or message
         for alert in alerts:
             alert.entry.message_id = first.id if first else None
+
+
+def deliver_by(session: AsyncSession, message_id: UUID, channels: Iterable[str], at: datetime) -> None:
+    """Put a message on its way by each of these channels, by mail if there are none."""
+    for channel in dict.fromkeys(channels) or [MAIL]:
+        shown = MAIL if channel == MAIL else masked(channel)
+        session.add(Delivery(message_id=message_id, channel=shown, digest=digest(channel), updated_at=at))
 
 
 def digest(channel: str) -> str:

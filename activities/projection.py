@@ -30,7 +30,7 @@ from models.session import Sessions, in_transaction
 from models.tables import AgreementVersion, Assignment, Lead, Note, TimelineEntry, User
 from models.timetable import read_calendars
 
-from . import alerting, briefing, merging, nurture
+from . import alerting, announcing, briefing, merging, nurture
 from .contracts import LEAD_GONE, NOTE_REFUSED, SETTLE, Refused, Settlement
 from .owners import handover_of
 
@@ -77,6 +77,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         if entry.data.get("move") == said and entry.plan is not None:
             return Plan.model_validate(entry.plan)
         await spells.forget(session, row.id, lead.version, entry.at)
+        await announcing.withdraw(session, row.id, lead.version)
     if move.fact.takeover and lead.terms:
         row.agreement_version = lead.terms.version  # of two leads, the terms of the higher one hold
     version = await _version(session, row, move)
@@ -98,6 +99,7 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         project(row, stands, move.at)
     await Moved(frozenset({had, row.owner_id})).say(session)
     told = await alerting.alert(session, row, lead, stands, move, plan, on_track.told)
+    await announcing.announce(session, row, had, stands, move, plan)
     note = await briefing.write(session, row, stands, move) if move.event is Event.QUALIFIED else None
     await _tell(session, row.id, stands, move, plan, said, choice, told, note)
     waits = stands.place is not None and stands.place.awaits and stands.place != lead.place

@@ -14,12 +14,11 @@ from models import agreements, reviews
 from models.calendars import Calendars
 from models.reports import Period
 from models.session import Sessions, in_transaction
-from models.tables import AgreementVersion, Delivery, Message, User
+from models.tables import AgreementVersion, Message, User
 
-from .channels import masked
 from .contracts import ASK_FOR_REVIEW, REVIEW_ANSWERED, REVIEW_OPENS, Asked, Review
 from .mailboxes import Mailboxes
-from .messages import MAIL, digest
+from .messages import deliver_by
 
 SIDES: Final = ("marketing", "manager")
 _MESSAGES: Final = UUID("6f0f2a3c-5a1e-4d55-9a53-0c2b7f6d1e11")
@@ -80,9 +79,7 @@ async def _write(session: AsyncSession, review: Review, url: str) -> tuple[int |
         message = {"recipient_id": person.id, "mailbox": f"person-{person.id}", "subject": subject, "text": text}
         row = insert(Message).values(id=id_, created_at=review.at, **message).on_conflict_do_nothing()
         if (await session.exec(row.returning(col(Message.id)))).first():
-            for channel in dict.fromkeys(person.alert_urls or [MAIL]):
-                shown = MAIL if channel == MAIL else masked(channel)
-                session.add(Delivery(message_id=id_, channel=shown, digest=digest(channel), updated_at=review.at))
+            deliver_by(session, id_, person.alert_urls, review.at)
     return active.version, [person.id for person in people]
 
 

@@ -45,6 +45,7 @@ from . import (
     tracks,
     users,
     views,
+    webhooks,
 )
 from .auth import PUBLIC
 from .house import House
@@ -58,7 +59,7 @@ MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
     *(leads, duplicates, accounts, agreements, tracks, launches, outreach, mails, users, holidays, alerts, imports),
-    *(reports, views, segment, health, live, ops, *PAGES),
+    *(reports, views, webhooks, segment, health, live, ops, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {

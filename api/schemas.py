@@ -18,7 +18,9 @@ from pydantic import (
 )
 
 from activities.channels import problem_of
+from activities.guard import LONGEST_URL
 from lifecycle.agreement import zone
+from lifecycle.announcing import Announcement
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
 from lifecycle.stages import Stage
 from models.calendars import read_calendar
@@ -264,6 +266,37 @@ class TokenBody(Body):
     """What the token is for."""
 
     label: Annotated[str, Field(max_length=200), AfterValidator(_storable)] = ""
+
+
+Listens = Annotated[list[Annotated[Announcement, Field(strict=False)]], Field(min_length=1, max_length=100)]
+Target = Annotated[str, Field(min_length=1, max_length=LONGEST_URL), AfterValidator(_storable)]
+About = Annotated[str, Field(max_length=200), AfterValidator(_storable)]
+
+
+class WebhookBody(Body):
+    """Another system that is to be told of the `events`, at `url`."""
+
+    url: Target
+    events: Listens
+    description: About = ""
+    enabled: bool = True
+
+
+class WebhookPatch(Body):
+    """Changes of a webhook; enabling it sends what waits first."""
+
+    url: Target | None = None
+    events: Listens | None = None
+    description: About | None = None
+    enabled: bool | None = None
+
+
+class RedriveBody(Body):
+    """Which deliveries to send once more: events of `from` until before `to`, those that failed or `all` that ended."""
+
+    begins: Moment = Field(validation_alias="from")
+    ends: Moment | None = Field(default=None, validation_alias="to")
+    which: Literal["failed", "all"] = "failed"
 
 
 class LeadView(BaseModel):

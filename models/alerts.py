@@ -1,13 +1,18 @@
 """What people were told, and what became of it: every message with its deliveries."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+import sqlalchemy as sa
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from .tables import Delivery, Message, User
+
+CHANNEL: Final = "baton_alerts"
+"""PostgreSQL tells whoever listens here that something was committed for the mailboxes."""
+NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
 
 
 async def list_messages(

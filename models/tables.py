@@ -657,3 +657,75 @@ class EffectEntry(SQLModel, table=True):
     mailbox: str | None = None
     called_at: datetime | None = Field(default=None, sa_type=_Time)
     message_id: UUID | None = Field(default=None, foreign_key="messages.id")
+
+
+class Webhook(SQLModel, table=True):
+    """An address of another system that is told of the `events` it asked for (names of `lifecycle.announcing`).
+
+    Its secret is derived from `seed` and the server's secret key, and stands in no table; after a rotation that of
+    `previous_seed` signs too, until `previous_until`. Nothing was taken since `failing_since`; it is left alone until
+    `rests_until`. `gave_up_at` is when Baton disabled it, and `said` why.
+    """
+
+    __tablename__ = "webhooks"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    url: str
+    description: str = ""
+    events: list[str] = Field(sa_type=JSONB)
+    enabled: bool = True
+    seed: str
+    previous_seed: str | None = None
+    previous_until: datetime | None = Field(default=None, sa_type=_Time)
+    failing_since: datetime | None = Field(default=None, sa_type=_Time)
+    rests_until: datetime | None = Field(default=None, sa_type=_Time)
+    gave_up_at: datetime | None = Field(default=None, sa_type=_Time)
+    said: str = ""
+    created_at: datetime = Field(sa_type=_Time)
+
+
+class WebhookDelivery(SQLModel, table=True):
+    """One event on its way to one webhook. `state`: waiting, sending, delivered, failed.
+
+    `payload` is what is sent, letter by letter; `event_id` is the same for all webhooks that are told. Of one lead the
+    lowest `sequence` goes first. A test event has no lead. `called_at` is when the webhook's workflow was told of it.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        sa.Index("webhook_deliveries_to_call", "at", postgresql_where=sa.text("called_at IS NULL")),
+        sa.Index(
+            "webhook_deliveries_under_way", "webhook_id", "lead_id", "sequence",
+            postgresql_where=sa.text("state IN ('waiting', 'sending')"),
+        ),
+        sa.Index("webhook_deliveries_of_webhook", "webhook_id", "id"),
+        sa.Index("webhook_deliveries_of_lead", "lead_id", "sequence"),
+    )  # fmt: skip
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    webhook_id: UUID = Field(foreign_key="webhooks.id", ondelete="CASCADE")
+    event_id: UUID
+    lead_id: UUID | None = None
+    sequence: int = 0
+    type: str
+    payload: str
+    at: datetime = Field(sa_type=_Time)
+    state: str = "waiting"
+    tries: int = 0
+    next_at: datetime = Field(sa_type=_Time)
+    updated_at: datetime = Field(sa_type=_Time)
+    called_at: datetime | None = Field(default=None, sa_type=_Time)
+
+
+class WebhookAttempt(SQLModel, table=True):
+    """One try of a delivery: `status` and the beginning of the answer, or in `said` why there was none."""
+
+    __tablename__ = "webhook_attempts"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    delivery_id: UUID = Field(foreign_key="webhook_deliveries.id", ondelete="CASCADE", index=True)
+    at: datetime = Field(sa_type=_Time)
+    took_ms: int
+    status: int | None = None
+    answer: str = ""
+    said: str = ""

@@ -20,24 +20,24 @@ _UNHEARD = sa.text(
     " AND NOT merges.before -> 'done' @> to_jsonb(split_part(moments.key, ':', 3))))"
     " AND NOT coalesce(leads.state -> 'seen', '[]') @> to_jsonb(moments.key)"
 )
-
-
 _UNTOLD = sa.text(
     "UPDATE effects SET called_at = NULL WHERE mailbox IS NOT NULL AND (message_id IS NULL OR message_id IN"
     " (SELECT message_id FROM deliveries WHERE state IN ('waiting', 'sending')))"
 )
+_UNPOSTED = sa.text("UPDATE webhook_deliveries SET called_at = NULL WHERE state IN ('waiting', 'sending')")
 
 
 async def rebuild(make: Sessions, client: Client, progress: Callable[[int], Any] = lambda n: None) -> int:
     """Start every open lead's workflow, clocks included; returns how many. Those that run already are left alone.
 
-    Moments that were signalled but had moved nothing yet, and alerts that nobody was told of yet, go out again: the
-    lost server may have held them.
+    Moments that were signalled but had moved nothing yet, alerts that nobody was told of yet and webhooks' events that
+    wait go out again: the lost server may have held them.
     """
     gate, started = asyncio.Semaphore(AT_ONCE), 0
     async with make() as session, session.begin():
         await session.exec(_UNHEARD)  # type: ignore[call-overload]
         await session.exec(_UNTOLD)  # type: ignore[call-overload]
+        await session.exec(_UNPOSTED)  # type: ignore[call-overload]
 
     async def one(lead: Lead) -> None:
         async with gate:

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -13,7 +14,19 @@ from typing import Any
 
 from aiosmtpd.smtp import Envelope, Session
 
-Deed = Callable[["_Request"], None]
+Deed = Callable[["Request"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A request as it came."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> Any:
+        return json.loads(self.body)
 
 
 class Service(ThreadingHTTPServer):
@@ -22,19 +35,22 @@ class Service(ThreadingHTTPServer):
     daemon_threads = False  # closing waits for every request, so that none outlives its test
 
     def __init__(self, *deeds: Deed) -> None:
-        super().__init__(("127.0.0.1", 0), _Request)
-        self.deeds, self.arrived = list(deeds), list[Any]()
+        super().__init__(("127.0.0.1", 0), Request)
+        self.deeds, self.arrived, self.letters = list(deeds), list[Any](), list[Letter]()
         self.got_one, self.released = threading.Event(), threading.Event()
 
     def url(self, scheme: str = "json", rest: str = "path") -> str:
         return f"{scheme}://127.0.0.1:{self.server_port}/{rest}"
 
 
-class _Request(BaseHTTPRequestHandler):
+class Request(BaseHTTPRequestHandler):
     server: Service
+    letter: Letter
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.letter = Letter({name.lower(): value for name, value in self.headers.items()}, body)
+        self.server.letters.append(self.letter)
         self.server.arrived.append(json.loads(body))
         self.server.got_one.set()
         deeds = self.server.deeds
@@ -46,7 +62,7 @@ class _Request(BaseHTTPRequestHandler):
 
 
 def answers(status: int, **headers: str) -> Deed:
-    def deed(request: _Request) -> None:
+    def deed(request: Request) -> None:
         request.send_response(status)
         for name, value in headers.items():
             request.send_header(name.replace("_", "-"), value)
@@ -56,15 +72,15 @@ def answers(status: int, **headers: str) -> Deed:
     return deed
 
 
-def hangs(request: _Request) -> None:
+def hangs(request: Request) -> None:
     request.server.released.wait(30)
 
 
-def hangs_up(request: _Request) -> None:
+def hangs_up(request: Request) -> None:
     request.close_connection = True
 
 
-def drips(request: _Request) -> None:
+def drips(request: Request) -> None:
     """Answer without an end, fast enough for every read time-out."""
     request.send_response(200)
     request.send_header("Content-Length", "1000000")

@@ -19,6 +19,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from activities.channels import Chat
+from activities.guard import Guard
 from activities.mailboxes import Mailboxes
 from activities.outbox import LEAD_WORKFLOW, Outbox
 from activities.smtp import Mailer
@@ -35,6 +36,9 @@ from workflows.names import workflow_id
 
 ROOT = Path(__file__).parents[1]
 MIDMARKET = (ROOT / "agreements" / "midmarket.yaml").read_text()
+
+AT_HOME = Guard(to_private=True)
+"""The services of tests are on this machine."""
 
 GOOD = {
     "name": "Jo Doe",
@@ -213,7 +217,7 @@ async def running(
     mailer, url = Mailer(smtp_url, "Baton <baton@baton.test>"), str(engine.url)
     work = Work(
         make, client, url, mailer, "https://baton.test", b"secret",
-        task_queue=task_queue, chat=Chat(timedelta(seconds=1)), **mailboxes,
+        task_queue=task_queue, guard=AT_HOME, chat=Chat(timedelta(seconds=1), AT_HOME), **mailboxes,
     )  # fmt: skip
     async with mailer, work.going_on():
         yield Relay(engine, make, client, work, task_queue, reps)

@@ -1,4 +1,4 @@
-"""Now and then, deliver the moments and alerts that a crash left behind between commit and signal."""
+"""Now and then, deliver what a crash left behind between commit and signal."""
 
 from datetime import timedelta
 from typing import Final

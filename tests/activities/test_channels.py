@@ -1,5 +1,6 @@
 """Alerts on their way out: every way in which a service can take, refuse or lose one."""
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
@@ -9,9 +10,10 @@ import pytest
 import requests
 import structlog
 
-from activities.channels import Chat, _current, _Talk, _wait, masked, problem_of
+from activities.channels import Chat, _current, _Talk, masked, problem_of, wait_asked
 from activities.outcomes import Fate, Outcome
 from tests.outside import Deed, Service, a_service, answers, drips, hangs, hangs_up
+from tests.support import AT_HOME
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
 SHORT = timedelta(seconds=0.5)
@@ -19,12 +21,12 @@ LONG = timedelta(seconds=20)
 
 
 async def chatted(service: Service, patience: timedelta = LONG, url: str = "") -> Outcome:
-    return await Chat(patience).send(url or service.url(), "A lead waits", "Jo Doe of Acme")
+    return await Chat(patience, AT_HOME).send(url or service.url(), "A lead waits", "Jo Doe of Acme")
 
 
 async def test_a_service_takes_the_plain_text_once() -> None:
     with a_service(answers(200)) as service:
-        outcome = await Chat(LONG).send(service.url(), "A lead\r\nwaits", "Jo <b>Doe</b>\nof *Acme*")
+        outcome = await Chat(LONG, AT_HOME).send(service.url(), "A lead\r\nwaits", "Jo <b>Doe</b>\nof *Acme*")
     assert outcome == Outcome(Fate.SENT, "the service answered 200 OK")
     (body,) = service.arrived
     assert (body["title"], body["message"]) == ("A lead waits", "Jo <b>Doe</b>\nof *Acme*")
@@ -74,7 +76,7 @@ async def test_a_service_says_when_to_come_again() -> None:
     ],
 )
 def test_a_wait_is_read_in_seconds_or_as_a_date_and_never_exceeds_an_hour(asked: str, seconds: int | None) -> None:
-    wait = _wait(asked, datetime(2026, 5, 1, 12, tzinfo=UTC))
+    wait = wait_asked(asked, datetime(2026, 5, 1, 12, tzinfo=UTC))
     assert wait == (None if seconds is None else timedelta(seconds=seconds))
 
 
@@ -105,12 +107,12 @@ async def test_an_answer_without_an_end_is_left_when_the_patience_is_over() -> N
 
 
 async def test_a_port_with_nothing_behind_it_refuses(free_ports: Callable[[int], list[int]]) -> None:
-    outcome = await Chat().send(f"json://127.0.0.1:{free_ports(1)[0]}/path", "A lead waits", "Jo Doe")
+    outcome = await Chat(guard=AT_HOME).send(f"json://127.0.0.1:{free_ports(1)[0]}/path", "A lead waits", "Jo Doe")
     assert outcome == Outcome(Fate.REFUSED, "no connection")
 
 
 async def test_a_name_that_no_host_has_refuses() -> None:
-    outcome = await Chat(LONG).send("json://nowhere.invalid/path", "A lead waits", "Jo Doe")
+    outcome = await Chat(LONG, AT_HOME).send("json://nowhere.invalid/path", "A lead waits", "Jo Doe")
     assert outcome.fate is Fate.REFUSED
 
 
@@ -170,7 +172,7 @@ def test_requests_of_others_are_left_alone() -> None:
 
 
 async def test_a_failure_that_nothing_was_heard_of_may_have_arrived(free_ports: Callable[[int], list[int]]) -> None:
-    outcome = await Chat().send(f"irc://127.0.0.1:{free_ports(1)[0]}/baton", "A lead waits", "Jo Doe")
+    outcome = await Chat(guard=AT_HOME).send(f"irc://127.0.0.1:{free_ports(1)[0]}/baton", "A lead waits", "Jo Doe")
     assert outcome.fate is Fate.UNKNOWN
 
 
@@ -272,3 +274,26 @@ def test_people_see_scheme_and_host_and_no_secret(url: str, shown: str) -> None:
 @pytest.mark.parametrize("url", ["ntfys://ntfy.acme.com/leads", "tgram://123456789:abcdefg_hijklmnop/12315544/"])
 def test_a_service_that_apprise_knows_is_no_problem(url: str) -> None:
     assert problem_of(url) is None
+
+
+@pytest.mark.parametrize("scheme", ["json", "irc"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
+async def test_an_alert_goes_to_no_address_inside_the_house(scheme: str, host: str) -> None:
+    with a_service(answers(200)) as service:
+        outcome = await Chat(LONG).send(f"{scheme}://{host}:{service.server_port}/path", "A lead waits", "Jo Doe")
+    assert outcome.fate is Fate.IMPOSSIBLE and "not on the internet" in outcome.said and not service.arrived
+
+
+async def test_a_proxy_that_the_environment_names_may_stand_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_service(answers(200)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url("http", ""))
+        monkeypatch.setenv("NO_PROXY", "")
+        outcome = await Chat(LONG).send("json://hooks.test/path", "A lead waits", "Jo Doe")
+    assert outcome.fate is Fate.SENT and len(proxy.arrived) == 1
+
+
+async def test_what_else_goes_on_in_the_process_is_not_guarded() -> None:
+    await Chat(SHORT).send("json://127.0.0.1:9/path", "A lead waits", "Jo Doe")
+    with a_service(answers(200)) as service:
+        mine = await asyncio.to_thread(requests.post, service.url("http"), json={}, timeout=5)
+    assert mine.status_code == 200

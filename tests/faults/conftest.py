@@ -10,5 +10,5 @@ from tests.faults.house import House, serving
 @pytest.fixture(scope="package")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A server of its own, open for business; each test brings its own leads."""
-    with serving(tmp_path_factory.mktemp("faults") / "var") as house:
+    with serving(tmp_path_factory.mktemp("faults") / "var", webhooks_to_private=True) as house:
         yield house

@@ -18,7 +18,7 @@ from lifecycle.reasons import Channel, Outcome, Reason, Verdict
 from models.tables import Mail
 from tests.outside import Mailbox, a_service, answers
 from tests.support import Relay, a_user
-from tests.workflows import test_alerts, test_mails, test_tracks
+from tests.workflows import test_alerts, test_mails, test_tracks, test_webhooks
 from tests.workflows.conftest import Months
 from tests.workflows.journey import eight_months
 from tests.workflows.test_eight_months import GOLDEN
@@ -138,3 +138,19 @@ async def test_record_a_repair(relay: Relay) -> None:
     )
     await handle.result()
     keep("repair", await handle.fetch_history())
+
+
+async def test_record_a_webhook(relay: Relay, no_proxy: None) -> None:
+    with a_service(answers(503), answers(410), answers(200)) as service:
+        async with (
+            test_webhooks.a_house(relay, pauses=(2.0,) * 9) as house,
+            test_webhooks.a_webhook(house, service.url("http"), "lead.sales_ready") as hook,
+        ):
+            handle = relay.client.get_workflow_handle(f"webhook-{hook.id}")
+            await test_webhooks.a_hot_lead(house)
+            await test_webhooks.told(house, service, 1)
+            await test_webhooks.until_it_rests(house, hook)
+            await test_webhooks.a_hot_lead(house)
+            await test_webhooks.told(house, service, 2)
+            await handle.result()
+            keep("webhook", await handle.fetch_history())
