@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -34,14 +34,21 @@ _CRITERIA: Final = (AllOf, AnyOf, Not, EventCriterion, FieldCriterion)
 _WHOLE: Final = (*_CRITERIA, EnrollAction, ReassignRung)
 """What is said whole, not field by field."""
 _ACTIONS: Final = {"mql": "MQL", "accelerate": "accelerate", "alert_account_owner": "alert the account owner"}
+Mark = Literal["added", "removed", "changed"]
+Said = Iterator[tuple[Mark, str]]
 
 
 def differences(old: Agreement, new: Agreement) -> list[str]:
     """Return a sentence for everything that `new` changes, in the order of the file; none when nothing changed."""
-    return [words for field in Agreement.model_fields for words in _field("", field, old, new)]
+    return [words for _, words in marked(old, new)]
 
 
-def _field(where: str, field: str, old: BaseModel, new: BaseModel) -> Iterator[str]:
+def marked(old: Agreement, new: Agreement) -> list[tuple[Mark, str]]:
+    """Return the same sentences, each with whether what it is about came, went, or is another now."""
+    return [said for field in Agreement.model_fields for said in _field("", field, old, new)]
+
+
+def _field(where: str, field: str, old: BaseModel, new: BaseModel) -> Said:
     """Say what became of one field of a part that both have; `where` is what the part is called."""
     before, after = getattr(old, field), getattr(new, field)
     if _exact(before) == _exact(after):
@@ -49,7 +56,8 @@ def _field(where: str, field: str, old: BaseModel, new: BaseModel) -> Iterator[s
     if field in _KINDS:
         yield from _rows(_KINDS[field], before, after)
     elif field == "mql":
-        yield from (f"mql {part}: {_change(vars(before)[part], vars(after)[part])}" for part in _changed(before, after))
+        for part in _changed(before, after):
+            yield "changed", f"mql {part}: {_change(vars(before)[part], vars(after)[part])}"
     elif field == "points" and isinstance(before, dict):
         yield from _entries(before, after, "{}: {} points")
     elif isinstance(before, dict):
@@ -59,26 +67,26 @@ def _field(where: str, field: str, old: BaseModel, new: BaseModel) -> Iterator[s
     elif field == "closed_on":
         yield from _listed(before, after, "calendar: closed on {}", "calendar: no longer closed on {}")
     elif _has_fields(before) and _has_fields(after):
-        yield from (words for each in type(before).model_fields for words in _field(_words(field), each, before, after))
+        yield from (said for each in type(before).model_fields for said in _field(_words(field), each, before, after))
     else:
         phrase = _PHRASES.get(field, f"{_words(field)} {{}}" if where else "{}")
-        yield f"{where or _words(field)}: {phrase.format(_change(before, after))}"
+        yield "changed", f"{where or _words(field)}: {phrase.format(_change(before, after))}"
 
 
-def _rows(kind: str, old: Any, new: Any) -> Iterator[str]:
+def _rows(kind: str, old: Any, new: Any) -> Said:
     """Say which rows are new, gone or changed; and their order, which decides where the first that matches counts."""
     before, after = {row.id: row for row in old}, {row.id: row for row in new}
     name = "{}" if kind == "criterion" else f"{kind} {{}}"
     for id_, row in after.items():
         if id_ not in before:
-            yield f"new {kind} {id_}: {_details(row)}"
+            yield "added", f"new {kind} {id_}: {_details(row)}"
             continue
         for field in _changed(before[id_], row):
             yield from _field(name.format(id_), field, before[id_], row)
-    yield from (f"removed: {name.format(id_)}" for id_ in before if id_ not in after)
+    yield from (("removed", f"removed: {name.format(id_)}") for id_ in before if id_ not in after)
     kept = [id_ for id_ in before if id_ in after]
     if kept != (now := [id_ for id_ in after if id_ in before]):
-        yield f"{kind} order: {', '.join(kept)} → {', '.join(now)}"
+        yield "changed", f"{kind} order: {', '.join(kept)} → {', '.join(now)}"
 
 
 def _details(row: BaseModel) -> str:
@@ -86,19 +94,20 @@ def _details(row: BaseModel) -> str:
     return ", ".join(_PHRASES.get(field, f"{_words(field)} {{}}").format(_shown(value)) for field, value in known)
 
 
-def _entries(old: Mapping[str, Any], new: Mapping[str, Any], phrase: str) -> Iterator[str]:
+def _entries(old: Mapping[str, Any], new: Mapping[str, Any], phrase: str) -> Said:
     for key in {**old, **new}:
         if _exact(old.get(key)) != _exact(new.get(key)):
-            yield phrase.format(_words(key), _change(old.get(key), new.get(key)))
+            mark: Mark = "added" if key not in old else "changed" if key in new else "removed"
+            yield mark, phrase.format(_words(key), _change(old.get(key), new.get(key)))
 
 
-def _listed(old: tuple[Any, ...], new: tuple[Any, ...], added: str, removed: str) -> Iterator[str]:
+def _listed(old: tuple[Any, ...], new: tuple[Any, ...], added: str, removed: str) -> Said:
     """Say what came and went; where neither is so, the order or a repetition changed, and the lists are shown."""
     gone, come = [one for one in old if one not in new], [one for one in new if one not in old]
-    yield from (added.format(_shown(one)) for one in come)
-    yield from (removed.format(_shown(one)) for one in gone)
+    yield from (("added", added.format(_shown(one))) for one in come)
+    yield from (("removed", removed.format(_shown(one))) for one in gone)
     if not gone and not come:
-        yield added.split(":")[0] + f": {_change(old, new)}"
+        yield "changed", added.split(":")[0] + f": {_change(old, new)}"
 
 
 def _changed(old: BaseModel, new: BaseModel) -> list[str]:

@@ -32,16 +32,20 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a list is sorted by: an expression that is never NULL, then the id; without one, the id alone (by age)."""
+    """What a list is sorted by: an expression that is never NULL, then the id; without one, the id alone (by age).
+
+    `joins` is what holds between the row and another table, if the expression is of that one.
+    """
 
     key: Any = None
     kind: type[datetime | int | str] = str
     descending: bool = False
+    joins: tuple[Any, ...] = ()
 
     def part(self, id_: Any, where: Sequence[Any], *, limit: int, cursor: str | None = None) -> sa.Subquery:
         """Return `id` and `key` of the `limit` rows after `cursor`, and of one more. Raises BadCursor."""
         keys = [id_] if self.key is None else [self.key, id_]
-        query = sa.select(id_.label("id"), keys[0].label("key")).where(*where)
+        query = sa.select(id_.label("id"), keys[0].label("key")).where(*where, *self.joins)
         if cursor:
             here, after = sa.tuple_(*keys), sa.tuple_(*map(sa.literal, self._after(cursor)))
             query = query.where(here < after if self.descending else here > after)

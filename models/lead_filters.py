@@ -1,27 +1,26 @@
 """What a list of leads can be asked for, and what it can be sorted by.
 
-`q` finds its letters anywhere in name, e-mail address and company: by an index over all groups of three letters, made
-of what every PostgreSQL has (`trigrams`, `lead_names`: functions of our own), so that no extension is needed.
+`q` finds its letters anywhere in name, e-mail address and company (with one or two letters: where a word begins), by
+an index over all groups of three letters. That is made of what every PostgreSQL has, so no extension is needed.
 """
 
+import re
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, TypedDict
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import col, select
 
-from lifecycle.stages import WITH_SALES, Stage
+from lifecycle.stages import WITH_SALES
 
 from .keyset import Order, literally
-from .tables import Account, Lead, User
+from .tables import BACK_IN_NURTURE, DUE_OR_NEVER, Account, Lead, LeadWords, User
 from .users import Viewer
 
 NOBODY: Final = "none"
 ME: Final = "me"
-NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
-_EVER: Final = datetime.min.replace(tzinfo=UTC)
 _GRAM: Final = 3
 Waiting = Literal["somebody_free", "repair"]
 
@@ -59,13 +58,13 @@ def conditions(asked: Asked, viewer: Viewer, now: datetime) -> list[Any]:
     if account := asked.get("account"):
         found.append(col(Lead.account_id) == account)
     if q := asked.get("q"):
-        found += named(q)
+        found.append(named(q))
     if sla := asked.get("sla"):
         found.append(col(Lead.sla_due_at) < now if sla == "overdue" else col(Lead.sla_due_at).is_not(None))
     if track := asked.get("track"):
         found.append(col(Lead.track).is_(None) if track == NOBODY else col(Lead.track) == track)
     if source := asked.get("source"):
-        found.append(col(Lead.profile)["source"].astext == source)
+        found.append(col(Lead.id).in_(select(LeadWords.lead_id).where(LeadWords.source == source)))
     if version := asked.get("version"):
         found.append(col(Lead.agreement_version) == version)
     if (least := asked.get("score_from")) is not None:
@@ -80,14 +79,14 @@ def conditions(asked: Asked, viewer: Viewer, now: datetime) -> list[Any]:
     return found
 
 
-def named(q: str) -> list[Any]:
+def named(q: str) -> Any:
     """Return what must hold of a lead whose name, e-mail address or company has `q` in it, in any case."""
-    text = q.strip().lower()
-    names = sa.func.lead_names(col(Lead.profile))
-    found: list[Any] = [names.like(f"%{literally(text)}%")]
+    text, words = q.strip().lower(), col(LeadWords.words)
     if len(text) >= _GRAM:
-        found.insert(0, sa.func.trigrams(names).op("@>")(sa.func.trigrams(text)))
-    return found
+        found: Any = sa.func.trigrams(words).op("@>")(sa.func.trigrams(text)) & words.like(f"%{literally(text)}%")
+    else:
+        found = words.regexp_match(f"\\m{re.escape(text)}")
+    return col(Lead.id).in_(select(LeadWords.lead_id).where(found))
 
 
 def _owned_by(owner: str, viewer: Viewer) -> Any:
@@ -103,32 +102,28 @@ _WAITS: Final[Mapping[Waiting, list[Any]]] = {
     "somebody_free": [col(Lead.owner_id).is_(None), col(Lead.stage).in_(sorted(WITH_SALES))],
     # sales gave it back, which began a new cycle: only of those few is the state read (`LeadState.awaits_repair`)
     "repair": [
-        col(Lead.stage) == Stage.NURTURE,
-        col(Lead.cycle) > 1,
+        sa.text(BACK_IN_NURTURE),
         sa.func.jsonb_typeof(_STATE["terms"]["paths"][_STATE["reason"].astext]["repair"]) != "null",
     ],
 }
 
-Sort = Literal[
-    "created", "-created", "due", "-due", "score", "-score", "name", "-name", "updated", "-updated"
-]  # fmt: skip
-_name: Any = sa.func.left(sa.func.lower(sa.func.coalesce(col(Lead.profile)["name"].astext, col(Lead.email), "")), 100)
-_due: Any = col(Lead.sla_due_at)
+Sort = Literal["created", "-created", "due", "score", "-score", "name", "-name", "updated", "-updated"]
+_name: Any = col(LeadWords.name)
+_its_words: Any = col(LeadWords.lead_id) == col(Lead.id)
 # fmt: off
 SORTS: Final[Mapping[Sort, Order]] = {
     "created":  Order(),
     "-created": Order(descending=True),
-    "due":      Order(sa.func.coalesce(_due, NEVER), datetime),
-    "-due":     Order(sa.func.coalesce(_due, _EVER), datetime, descending=True),
+    "due":      Order(sa.literal_column(DUE_OR_NEVER, sa.DateTime(timezone=True)), datetime),
     "score":    Order(col(Lead.score), int),
     "-score":   Order(col(Lead.score), int, descending=True),
-    "name":     Order(_name, str),
-    "-name":    Order(_name, str, descending=True),
+    "name":     Order(_name, str, joins=(_its_words,)),
+    "-name":    Order(_name, str, joins=(_its_words,), descending=True),
     "updated":  Order(col(Lead.updated_at), datetime),
     "-updated": Order(col(Lead.updated_at), datetime, descending=True),
 }
 # fmt: on
-"""By what a list can be sorted; `-` in front: the other way round. Without a clock a lead comes last in both."""
+"""By what a list can be sorted; `-` in front: the other way round. By `due`, leads without a clock come last."""
 
 
 def usual(asked: Asked) -> Sort:

@@ -212,6 +212,11 @@ class AccountDomain(SQLModel, table=True):
     account_id: UUID = Field(foreign_key="accounts.id", index=True)
 
 
+DUE_OR_NEVER: Final = "COALESCE(sla_due_at, '9999-01-01 00:00:00+00'::timestamptz)"
+"""What lists are sorted by so that leads without a clock come last; an index is found by the same text only."""
+BACK_IN_NURTURE: Final = "stage = 'nurture' AND cycle > 1"
+
+
 class Lead(SQLModel, table=True):
     """One lead: its profile and score (ingest writes them) and its standing (the workflow's projection).
 
@@ -222,9 +227,12 @@ class Lead(SQLModel, table=True):
 
     __tablename__ = "leads"
     __table_args__ = (
-        sa.Index("leads_by_owner", "owner_id", "sla_due_at"),
+        sa.Index("leads_by_owner", "owner_id", "sla_due_at", postgresql_include=["stage", "merged_into"]),
         sa.Index("leads_by_stage", "stage", "id", postgresql_include=["merged_into"]),
-        sa.Index("leads_by_names", sa.text("trigrams(lead_names(profile))"), postgresql_using="gin"),
+        sa.Index("leads_by_score", "score", "id", postgresql_include=["stage", "merged_into"]),
+        sa.Index("leads_by_due", sa.text(DUE_OR_NEVER), "id"),
+        sa.Index("leads_by_change", "updated_at", "id"),
+        sa.Index("leads_to_mend", "id", postgresql_where=sa.text(BACK_IN_NURTURE)),
     )
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
@@ -255,6 +263,26 @@ class Lead(SQLModel, table=True):
     state: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     created_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
     updated_at: datetime | None = Field(default=None, sa_type=_Time, sa_column_kwargs={"server_default": _now()})
+
+
+class LeadWords(SQLModel, table=True):
+    """What a lead is found and sorted by of its profile: PostgreSQL keeps it, whenever a profile changes.
+
+    It stands apart because a score changes often and a name hardly ever: so their indexes cost ingest nothing.
+    `name` is what lists are sorted by, `words` name, e-mail address and company in small letters, each on a line.
+    """
+
+    __tablename__ = "lead_words"
+    __table_args__ = (
+        sa.Index("lead_words_in_parts", sa.text("trigrams(words)"), postgresql_using="gin"),
+        sa.Index("lead_words_by_name", "name", "lead_id"),
+        sa.Index("lead_words_by_source", "source", "lead_id", postgresql_where=sa.text("source IS NOT NULL")),
+    )
+
+    lead_id: UUID = Field(sa_column=sa.Column(sa.ForeignKey("leads.id", ondelete="CASCADE"), primary_key=True))
+    name: str
+    words: str
+    source: str | None = None
 
 
 class Identity(SQLModel, table=True):

@@ -34,7 +34,7 @@ CLOCKS: Final = {"due": "a clock runs", "overdue": "overdue"}
 WAITS: Final = {"somebody_free": "somebody who is free", "repair": "mended data"}
 SORTS: Final = {
     "-created": "Newest",          "created": "Oldest",
-    "due":      "Due first",       "-due":    "Due last",
+    "due":      "Due first",
     "-score":   "Highest score",   "score":   "Lowest score",
     "name":     "Name",            "-name":   "Name, from Z",
     "-updated": "Latest changed",  "updated": "Longest unchanged",

@@ -45,6 +45,7 @@ async function send(form, button) {
   if (form.dataset.reset !== undefined) form.reset();
   if (then === "reload") return keepForNextPage(said), location.reload();
   if (then.startsWith("/")) return keepForNextPage(said), location.assign(then);
+  lastSaid = said;
   if (said) toast(said, undoOf(form, answer.body));
   look();
 }
@@ -111,7 +112,7 @@ async function ask({ method, path, headers, body }) {
         await new Promise((wake) => setTimeout(wake, 1000 * Number(response.headers.get("Retry-After") ?? 1)));
         continue;
       }
-      if (response.status === 401) location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+      if (response.status === 401) location.assign(signIn());
       const text = await response.text();
       return { ok: response.ok, status: response.status, body: text ? JSON.parse(text) : {} };
     } catch (error) {
@@ -225,10 +226,28 @@ function keepForNextPage(said) {
 const kept = sessionStorage.getItem("said");
 if (kept) { sessionStorage.removeItem("said"); toast(kept); }
 
+let lastSaid = null;
+
 // --- live changes ----------------------------------------------------------------------------------------------------
 
 function look() {
   document.body.dispatchEvent(new CustomEvent("moved"));
+}
+
+// a part that is asked for again: gone from our sight, signed out, merged, or away for a moment
+document.addEventListener("htmx:before:response", (event) => {
+  const { status, raw } = event.detail.ctx.response;
+  if (status < 400 && !raw.redirected) return;
+  event.preventDefault();
+  if (raw.redirected) location.assign(new URL(raw.url).pathname === "/sign-in" ? signIn() : raw.url);
+  else if (event.target.id === "live" && (status === 404 || status === 403)) {
+    keepForNextPage(lastSaid ?? "It is not yours to see any more.");
+    location.assign("/");
+  }
+});
+
+function signIn() {
+  return `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`;
 }
 
 if (document.body.dataset.live && $("[data-hx-trigger*='moved'], [hx-trigger*='moved']")) {
