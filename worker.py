@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 from activities.alerting import CHANNEL as ALERTS
 from activities.channels import Chat
 from activities.contracts import OUTSIDE
+from activities.erasing import Erasing
 from activities.imports import Imports
 from activities.launches import Launches
 from activities.mailboxes import Mailboxes
@@ -24,16 +25,20 @@ from activities.nurture import CHANNEL as MAILS
 from activities.outbox import Outbox
 from activities.projection import Projection
 from activities.relay import Relay
+from activities.retention import Retention
 from activities.reviews import Reviews
 from activities.smtp import Mailer
 from models import agreements
 from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
+from models.erasure import CHANNEL as ERASURES
 from models.imports import CHANNEL as IMPORTS
 from models.launches import CHANNEL as LAUNCHES
 from models.outreach import Signer
+from models.retention import unknown
 from models.session import Sessions, make_engine, sessions
 from serve.addresses import database_url
+from serve.parts import CannotServe
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
 from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
@@ -42,20 +47,22 @@ from workflows.launch import LaunchWorkflow
 from workflows.lead import LeadWorkflow
 from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
+from workflows.retention import RetentionWorkflow
 from workflows.review import ReviewWorkflow
 from workflows.schedules import ensure_schedules
 from workflows.sweep import OutboxSweep
 
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
-    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow),
+    *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RetentionWorkflow),
 )
 
 
 class Work:
     """All that a worker does on one task queue: workflows, activities, and the relay of what was committed.
 
-    The one place where these are put together; `mailboxes` are windows and pauses other than the usual ones.
+    The one place where these are put together; `periods` are days that something is kept, other than the usual ones,
+    `mailboxes` windows and pauses.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class Work:
         *,
         task_queue: str = TASK_QUEUE,
         chat: Chat | None = None,
+        periods: Mapping[str, int] | None = None,
         **mailboxes: Any,
     ) -> None:
         self._client, self._task_queue = client, task_queue
@@ -77,6 +85,7 @@ class Work:
         self.mails = MailCalls(make, client, task_queue)
         self.launches = Launches(make, client, task_queue, Signer(secret))
         imports = Imports(make, client, task_queue)
+        self.erasing = Erasing(make, client, Signer(secret))
         self.relay = Relay(
             {
                 MOMENTS: self.outbox.deliver,
@@ -84,17 +93,19 @@ class Work:
                 MAILS: self.mails.call,
                 IMPORTS: imports.start_waiting,
                 LAUNCHES: self.launches.call,
+                ERASURES: self.erasing.finish,
             },
             database_url,
         )
         projection, messages = Projection(make), Messages(make, chat or Chat(), mailer, url)
         self.mailing = Mails(make, mailer, url, Signer(secret))
         reviews = Reviews(make, self.mailboxes, url)
+        retention = Retention(make, periods or {})
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
             *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
-            *(reviews.opens, reviews.ask, reviews.answered),
+            *(reviews.opens, reviews.ask, reviews.answered, retention.forget),
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
 
@@ -132,6 +143,8 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     url = database_url(settings)
+    if wrong := unknown(settings.kept_for):
+        raise CannotServe(f"BATON_RETENTION: there is no rule {', '.join(sorted(wrong))}.")
     engine = make_engine(url)
     make = sessions(engine)
     client = await connect(settings)
@@ -140,7 +153,8 @@ async def run(settings: Settings) -> None:
         active = await agreements.active(session)
     await ensure_schedules(client, agreements.zone_of(active) if active else "UTC")
     mailer = Mailer(settings.smtp_url, settings.mail_from)
-    work = Work(make, client, url, mailer, settings.url, settings.secret_key.get_secret_value().encode())
+    secret = settings.secret_key.get_secret_value().encode()
+    work = Work(make, client, url, mailer, settings.url, secret, periods=settings.kept_for)
     async with work.going_on():
         standing = [asyncio.create_task(work.relay.run()), asyncio.create_task(_catch_up(make))]
         await stop.wait()
