@@ -442,6 +442,28 @@ def retention(
     raise typer.Exit(_run(work()))
 
 
+@app.command()
+def scrub() -> None:
+    """Take out of PostgreSQL's files what was deleted and still stands there; locks each table while it is rewritten."""
+    from models.session import make_engine
+    from ops.scrub import scrub as rewrite
+    from ops.scrub import steps
+    from serve.addresses import database_url
+
+    async def work() -> int:
+        engine = make_engine(database_url(_settings()))
+        try:
+            with _bar("Tables", steps()) as (bars, bar):
+                refused = await rewrite(engine, lambda done: bars.advance(bar, done))
+        finally:
+            await engine.dispose()
+        for what in refused:
+            out.print(f"The database does not let Baton rewrite {what}; its administrator can.", soft_wrap=True)
+        return 1 if refused else 0
+
+    raise typer.Exit(_run(work()))
+
+
 def _periods(given: Settings) -> dict[str, int]:
     from models.retention import unknown
 

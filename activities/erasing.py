@@ -1,8 +1,9 @@
 """Erasing a person: the database first, in one transaction, then what Temporal remembers of the lead.
 
-Histories hold ids only, so the person is gone when the transaction is committed. The workflows are ended and their
-histories deleted right after it; what a crash leaves, the sweep or the same request again completes. They are looked
-for a second time after a while: a signal that was on its way may have started one anew.
+Histories hold ids only, so the person is gone when the transaction is committed. The workflows are deleted with their
+histories right after it (the server takes half a minute for a run that had ended before); what a crash leaves, the sweep
+or the same request again completes. They are looked for a second time after a while: a signal that was on its way may
+have started one anew.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from uuid import UUID
 import structlog
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from intake.csvfile import Row, Upload
@@ -73,18 +74,13 @@ class Erasing:
         return sum(await asyncio.gather(*(self._end_workflow(f"lead-{lead_id}") for lead_id in lead_ids)))
 
     async def _end_workflow(self, workflow_id: str) -> int:
-        handle = self._client.get_workflow_handle(workflow_id)
-        try:
-            await handle.terminate(reason="erased")
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
+        """Delete every run, which ends one that runs; a run that was terminated first would stay for half a minute."""
         runs = await self._runs(workflow_id)
         for run_id in runs:
             await self._delete(workflow_id, run_id)
         async with asyncio.timeout(PATIENCE):
-            while runs and await self._latest(workflow_id):  # the server has no way to tell when it is done
-                await asyncio.sleep(_PAUSE)  # noqa: ASYNC110
+            while await self._is_running(workflow_id):  # noqa: ASYNC110 - the server does not tell when it is done
+                await asyncio.sleep(_PAUSE)
         return len(runs)
 
     async def _runs(self, workflow_id: str) -> set[str]:
@@ -92,11 +88,15 @@ class Erasing:
         listed = self._client.list_workflows(f'WorkflowId = "{workflow_id}"')
         runs = {found.run_id async for found in listed}
         latest = await self._latest(workflow_id)
-        return runs | ({latest} if latest else set())
+        return runs | ({latest.run_id} if latest else set())
 
-    async def _latest(self, workflow_id: str) -> str | None:
+    async def _is_running(self, workflow_id: str) -> bool:
+        latest = await self._latest(workflow_id)
+        return latest is not None and latest.status is WorkflowExecutionStatus.RUNNING
+
+    async def _latest(self, workflow_id: str) -> WorkflowExecutionDescription | None:
         try:
-            return (await self._client.get_workflow_handle(workflow_id).describe()).run_id
+            return await self._client.get_workflow_handle(workflow_id).describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None

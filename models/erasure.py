@@ -215,7 +215,7 @@ async def _clear_answers(session: AsyncSession, person: Person) -> int:
     """Forget answers about the person; whoever repeats such a request hears that there is no such lead."""
     row, find = IdempotencyKey, _holding(IdempotencyKey).find
     assert find is not None  # noqa: S101 - the list says how
-    mine = sa.cast(col(row.route), sa.Text).op("~*")(person.surely)
+    mine = sa.cast(col(row.route), sa.Text).bool_op("~*")(person.surely)
     gone = (await session.exec(sa.delete(row).where(mine))).rowcount
     told = sa.update(row).where(find(person)).values(status=404, body=_GONE)
     return gone + (await session.exec(told)).rowcount
@@ -245,7 +245,7 @@ def _taken_out(value: Any, person: Person) -> Any:
 async def _clear_imports(session: AsyncSession, person: Person) -> int:
     """Files are named by people, now and then after somebody; what is in them is taken out by `_scrubbed`."""
     row = Import
-    named = sa.or_(*(col(text).op("~*")(person.perhaps) for text in (row.filename, row.said)))
+    named = sa.or_(*(col(text).bool_op("~*")(person.perhaps) for text in (row.filename, row.said)))
     return (await session.exec(sa.update(row).where(named).values(filename=TAKEN_OUT, said=""))).rowcount
 
 

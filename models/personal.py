@@ -139,7 +139,7 @@ def _mails_of(person: Person) -> Any:
 
 
 def _names(*columns: Any) -> Callable[[Person], Any]:
-    return lambda person: sa.or_(*(sa.cast(column, sa.Text).op("~*")(person.surely) for column in columns))
+    return lambda person: sa.or_(*(sa.cast(column, sa.Text).bool_op("~*")(person.surely) for column in columns))
 
 
 def _merged(person: Person) -> Any:
@@ -151,11 +151,11 @@ def _imported(person: Person) -> Any:
 
 
 def _quarantined(person: Person) -> Any:
-    return sa.func.encode(col(t.Quarantined.payload), "escape").op("~*")(person.perhaps_in_bytes)
+    return sa.func.encode(col(t.Quarantined.payload), "escape").bool_op("~*")(person.perhaps_in_bytes)
 
 
 def _answered(person: Person) -> Any:
-    body = sa.func.encode(col(t.IdempotencyKey.body), "escape").op("~*")(person.surely_in_bytes)
+    body = sa.func.encode(col(t.IdempotencyKey.body), "escape").bool_op("~*")(person.surely_in_bytes)
     return _names(t.IdempotencyKey.route)(person) | body
 
 
@@ -164,7 +164,7 @@ def _told(person: Person) -> Any:
         col(t.EffectEntry.lead_id).in_(person.ids), col(t.EffectEntry.message_id).is_not(None)
     )
     text = col(t.Message.subject).concat("\n").concat(col(t.Message.text))
-    return col(t.Message.id).in_(alerts) | text.op("~*")(person.perhaps)
+    return col(t.Message.id).in_(alerts) | text.bool_op("~*")(person.perhaps)
 
 
 def _viewed(person: Person) -> Any:
@@ -172,7 +172,7 @@ def _viewed(person: Person) -> Any:
     query: Any = col(t.SavedView.query)
     for written, meant in (("+", " "), ("%20", " "), ("%40", "@")):
         query = sa.func.replace(query, written, meant)
-    return sa.or_(*(text.op("~*")(person.perhaps) for text in (col(t.SavedView.name), query)))
+    return sa.or_(*(text.bool_op("~*")(person.perhaps) for text in (col(t.SavedView.name), query)))
 
 
 def _c(names: str) -> tuple[str, ...]:
