@@ -317,7 +317,7 @@ async def test_a_colleagues_alert_names_the_erased_no_more_and_others_still(
         both = Message(recipient_id=user.id, mailbox="test", subject="2 new leads", text=text, created_at=now)
         colleague = Message(
             recipient_id=user.id, mailbox="test", subject=f"Acme: {stays}", created_at=now,
-            text=f"{stays}, in MQL.\n  https://b.test/leads/{other['id']}\n\nColleagues there:\n  {gone} (Acme) is in SAL",
+            text=f"{stays}, in MQL.\n  https://b.test/leads/{other['id']}\n\nColleagues there:\n  {gone} (Acme), SAL",
         )  # fmt: skip
         session.add_all([both, colleague])
         await session.flush()

@@ -23,6 +23,7 @@ from tests.workflows.journey import eight_months
 from tests.workflows.test_eight_months import GOLDEN
 from tests.workflows.test_lead import a_sal, an_mql, history, ready
 from workflows.names import workflow_id
+from workflows.retention import RetentionWorkflow
 
 RELEASE = "0.1.0"
 FOLDER = Path(__file__).parent / "histories"
@@ -126,3 +127,11 @@ async def test_record_a_mail(relay: Relay, open_door: Callable[..., str]) -> Non
         handle = relay.client.get_workflow_handle(f"mail-{mail.id}")
         await handle.result()
         keep("mail", await handle.fetch_history())
+
+
+async def test_record_a_night_of_forgetting(relay: Relay) -> None:
+    handle = await relay.client.start_workflow(
+        RetentionWorkflow.run, id="retention-recorded", task_queue=relay.task_queue
+    )
+    await handle.result()
+    keep("retention", await handle.fetch_history())
