@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from models.personal import HOLDINGS
 
+_STATISTICS: Final = ("pg_catalog.pg_statistic", "pg_catalog.pg_statistic_ext_data")
 _MORE: Final = 2
 """Segments that may be made while the log is gone through."""
 
@@ -26,17 +27,17 @@ async def scrub(engine: AsyncEngine, progress: Callable[[int], Any] = lambda n: 
     refused = []
     async with engine.connect() as connection:
         bare = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        for name in tables():
-            await bare.execute(sa.text(f"VACUUM (FULL, ANALYZE) {name}"))
+        for name in (*tables(), *_STATISTICS):
+            if not await _rewrite(bare, name):
+                refused.append(name)
             progress(1)
-        for what, work in (("the planner's statistics", _statistics), ("the write-ahead log", _log)):
-            try:
-                await work(bare)
-            except ProgrammingError as error:
-                if not isinstance(error.orig, InsufficientPrivilege):
-                    raise
-                refused.append(what)
-            progress(1)
+        try:
+            await _log(bare)
+        except ProgrammingError as error:
+            if not isinstance(error.orig, InsufficientPrivilege):
+                raise
+            refused.append("the write-ahead log")
+        progress(1)
     return refused
 
 
@@ -47,12 +48,16 @@ def tables() -> list[str]:
 
 def steps() -> int:
     """Return how often `scrub` tells of progress."""
-    return len(tables()) + 2
+    return len(tables()) + len(_STATISTICS) + 1
 
 
-async def _statistics(bare: AsyncConnection) -> None:
-    for name in ("pg_statistic", "pg_statistic_ext_data"):
-        await bare.execute(sa.text(f"VACUUM FULL pg_catalog.{name}"))
+async def _rewrite(bare: AsyncConnection, name: str) -> bool:
+    """Write a table anew; False when that was not allowed, which PostgreSQL only warns of: the file is the old one."""
+    file = sa.text(f"SELECT pg_relation_filenode('{name}')")
+    before = (await bare.execute(file)).scalar_one()
+    how = "FULL" if name in _STATISTICS else "FULL, ANALYZE"
+    await bare.execute(sa.text(f"VACUUM ({how}) {name}"))
+    return bool((await bare.execute(file)).scalar_one() != before)
 
 
 async def _log(bare: AsyncConnection) -> None:

@@ -4,10 +4,15 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from models.outreach import Signer
+from models.session import make_engine
 from models.tables import Lead, Suppression
+from ops.scrub import scrub, steps, tables
 from tests.support import ROOT, Relay
 from workflows.gate import standing
 
@@ -69,3 +74,17 @@ async def test_what_would_be_forgotten_is_counted_first(relay: Relay, database_u
     assert code == 2 and "there is no rule visitor" in said
     code, said = await baton(relay, database_url, "retention", BATON_RETENTION="visitors")
     assert code == 2 and "rule=days" in said
+
+
+async def test_what_the_database_does_not_allow_is_said(own_database: Callable[[str], str]) -> None:
+    url = own_database("scrubbed")
+    owner, guest = make_engine(url), make_engine(url.replace("//baton@", "//guest@"))
+    async with owner.begin() as connection:
+        await connection.execute(sa.text("CREATE ROLE guest LOGIN"))
+    seen = list[int]()
+    refused = await scrub(guest, seen.append)
+    assert refused == [*tables(), "pg_catalog.pg_statistic", "pg_catalog.pg_statistic_ext_data", "the write-ahead log"]
+    assert sum(seen) == steps()
+    assert await scrub(owner) == []
+    for engine in (owner, guest):
+        await engine.dispose()
