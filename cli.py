@@ -444,7 +444,7 @@ def retention(
 
 @app.command()
 def scrub() -> None:
-    """Take out of PostgreSQL's files what was deleted and still stands there; locks each table while it is rewritten."""
+    """Take out of PostgreSQL's files what was deleted and still stands there; locks each table meanwhile."""
     from models.session import make_engine
     from ops.scrub import scrub as rewrite
     from ops.scrub import steps

@@ -1,7 +1,7 @@
 """Erasing a person: the database first, in one transaction, then what Temporal remembers of the lead.
 
 Histories hold ids only, so the person is gone when the transaction is committed. The workflows are deleted with their
-histories right after it (the server takes half a minute for a run that had ended before); what a crash leaves, the sweep
+histories right after it (a run that had ended before takes half a minute); what a crash leaves, the sweep
 or the same request again completes. They are looked for a second time after a while: a signal that was on its way may
 have started one anew.
 """
