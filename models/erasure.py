@@ -46,6 +46,7 @@ CHANNEL: Final = "baton_erasures"
 """PostgreSQL tells whoever listens here that somebody was erased."""
 _NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
 _WRITING: Final = 0x6261746F6E  # any number that nobody else takes for an advisory lock
+_ROWS: Final = 1_000
 _CALLED: Final = ("name", "phone", "email")
 _GONE: Final = orjson.dumps(
     {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "There is no such lead."}
@@ -166,9 +167,9 @@ async def _remember(session: AsyncSession, person: Person, signer: Signer, at: d
     digests = {signer.digest(address) for address in person.addresses if _is_address(address)}
     digests |= {signer.digest_of("name", name) for name in person.names}
     rows = [{"digest": digest, "reason": ERASED, "at": at} for digest in digests]
-    if rows:
-        word = {"reason": ERASED, "at": at}
-        new = insert(Suppression).values(rows)
+    word = {"reason": ERASED, "at": at}
+    for first in range(0, len(rows), _ROWS):
+        new = insert(Suppression).values(rows[first : first + _ROWS])
         await session.exec(new.on_conflict_do_update(index_elements=["digest"], set_=word))
 
 
@@ -217,7 +218,7 @@ async def _clear_answers(session: AsyncSession, person: Person) -> int:
     """Forget answers about the person; whoever repeats such a request hears that there is no such lead."""
     row, find = IdempotencyKey, _holding(IdempotencyKey).find
     assert find is not None  # noqa: S101 - the list says how
-    mine = sa.cast(col(row.route), sa.Text).bool_op("~*")(person.surely)
+    mine = person.in_text(row.route)
     gone = (await session.exec(sa.delete(row).where(mine))).rowcount
     told = sa.update(row).where(find(person)).values(status=404, body=_GONE)
     return gone + (await session.exec(told)).rowcount
@@ -247,7 +248,7 @@ def _taken_out(value: Any, person: Person) -> Any:
 async def _clear_imports(session: AsyncSession, person: Person) -> int:
     """Files are named by people, now and then after somebody; what is in them is taken out by `_scrubbed`."""
     row = Import
-    named = sa.or_(*(col(text).bool_op("~*")(person.perhaps) for text in (row.filename, row.said)))
+    named = sa.or_(*(person.in_text(text, perhaps=True) for text in (row.filename, row.said)))
     return (await session.exec(sa.update(row).where(named).values(filename=TAKEN_OUT, said=""))).rowcount
 
 

@@ -22,6 +22,7 @@ TAKEN_OUT: Final = "[erased]"
 """What stands where an erased person was named in words that are about others too."""
 _SHORTEST: Final = 5
 """Characters; a shorter name or number would be found in everybody's words."""
+_AT_ONCE: Final = 100
 _DIGITS: Final = 9
 """Of a telephone number, so many from its end are looked for, however the beginning and the gaps are written."""
 
@@ -59,19 +60,20 @@ class Person:
         return "|".join(self._sure(re.escape))
 
     @cached_property
-    def surely_in_bytes(self) -> str:
-        """The same for what PostgreSQL's `encode(…, 'escape')` makes of bytes, with JSON's escapes as well."""
-        return "|".join([*self._sure(_escaped), *self._sure(_in_json)])
-
-    @cached_property
     def perhaps(self) -> str:
         """A pattern for text that may name this person: also by a full name, which others may have."""
         return "|".join([self.surely, *self._called(re.escape)])
 
-    @cached_property
-    def perhaps_in_bytes(self) -> str:
-        """The same for bytes."""
-        return "|".join([self.surely_in_bytes, *self._called(_escaped), *self._called(_in_json)])
+    def in_text(self, column: Any, *, perhaps: bool = False) -> Any:
+        """Return the condition that a column of text, or of JSON, names the person surely, or perhaps."""
+        parts = [*self._sure(re.escape), *(self._called(re.escape) if perhaps else ())]
+        return _any_of(sa.cast(column, sa.Text), parts)
+
+    def in_bytes(self, column: Any, *, perhaps: bool = False) -> Any:
+        """Return the same condition for bytes, in which JSON may have escaped what is beyond ASCII."""
+        parts = [part for written in (_escaped, _in_json) for part in self._sure(written)]
+        parts += [part for written in (_escaped, _in_json) for part in self._called(written)] if perhaps else []
+        return _any_of(sa.func.encode(column, "escape"), parts)
 
     def taken_out_of(self, text: str) -> str:
         """Return an alert's text without what is about the person; paragraphs with a link are about who it leads to."""
@@ -101,8 +103,14 @@ class Person:
         yield from (written(word) for word in self.words if len(word) >= _SHORTEST)
 
 
+def _any_of(text: Any, parts: Sequence[str]) -> Any:
+    """Match `text` with the parts of a pattern, some at a time: PostgreSQL refuses one of thousands."""
+    some = (parts[first : first + _AT_ONCE] for first in range(0, len(parts), _AT_ONCE))
+    return sa.or_(*(text.bool_op("~*")("|".join(group)) for group in some))
+
+
 def _escaped(text: str) -> str:
-    """Return the pattern for `text` as PostgreSQL writes bytes: those beyond ASCII in octal."""
+    """Return the pattern for `text` as PostgreSQL's `encode(…, 'escape')` writes bytes: in octal beyond ASCII."""
     return "".join(rf"\\{byte:03o}" if byte > 127 else re.escape(chr(byte)) for byte in text.encode())
 
 
@@ -139,7 +147,7 @@ def _mails_of(person: Person) -> Any:
 
 
 def _names(*columns: Any) -> Callable[[Person], Any]:
-    return lambda person: sa.or_(*(sa.cast(column, sa.Text).bool_op("~*")(person.surely) for column in columns))
+    return lambda person: sa.or_(*(person.in_text(column) for column in columns))
 
 
 def _merged(person: Person) -> Any:
@@ -151,12 +159,11 @@ def _imported(person: Person) -> Any:
 
 
 def _quarantined(person: Person) -> Any:
-    return sa.func.encode(col(t.Quarantined.payload), "escape").bool_op("~*")(person.perhaps_in_bytes)
+    return person.in_bytes(col(t.Quarantined.payload), perhaps=True)
 
 
 def _answered(person: Person) -> Any:
-    body = sa.func.encode(col(t.IdempotencyKey.body), "escape").bool_op("~*")(person.surely_in_bytes)
-    return _names(t.IdempotencyKey.route)(person) | body
+    return person.in_text(t.IdempotencyKey.route) | person.in_bytes(col(t.IdempotencyKey.body))
 
 
 def _told(person: Person) -> Any:
@@ -164,7 +171,7 @@ def _told(person: Person) -> Any:
         col(t.EffectEntry.lead_id).in_(person.ids), col(t.EffectEntry.message_id).is_not(None)
     )
     text = col(t.Message.subject).concat("\n").concat(col(t.Message.text))
-    return col(t.Message.id).in_(alerts) | text.bool_op("~*")(person.perhaps)
+    return col(t.Message.id).in_(alerts) | person.in_text(text, perhaps=True)
 
 
 def _viewed(person: Person) -> Any:
@@ -172,7 +179,7 @@ def _viewed(person: Person) -> Any:
     query: Any = col(t.SavedView.query)
     for written, meant in (("+", " "), ("%20", " "), ("%40", "@")):
         query = sa.func.replace(query, written, meant)
-    return sa.or_(*(text.bool_op("~*")(person.perhaps) for text in (col(t.SavedView.name), query)))
+    return sa.or_(*(person.in_text(text, perhaps=True) for text in (col(t.SavedView.name), query)))
 
 
 def _c(names: str) -> tuple[str, ...]:

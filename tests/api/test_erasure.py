@@ -343,3 +343,14 @@ async def test_an_export_holds_all_that_is_kept_and_nothing_of_others(office: De
     assert {one["event"] for one in tables["engagements"]} == {"form_submitted"}
     assert {"timeline", "moments", "assignments", "clock_spells", "effects", "identities"} <= tables.keys()
     assert other["profile"]["email"] not in answer.text and "suppressions" not in tables
+
+
+async def test_somebody_known_by_thousands_of_names_is_erased_too(office: Desk, boss: httpx2.AsyncClient) -> None:
+    lead = await a_lead(boss)
+    run = uuid4().hex
+    async with office.relay.make() as session, session.begin():
+        session.add_all(Identity(value=f"{run}-{number}", visitor_id=UUID(lead["id"])) for number in range(6_000))
+    await erased(boss, lead)
+    async with office.relay.make() as session:
+        assert not (await session.exec(select(Identity).where(col(Identity.value).startswith(run)))).first()
+        assert await session.get(Suppression, SIGNER.digest_of("name", f"{run}-5999"))
