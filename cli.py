@@ -10,15 +10,17 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import col, select
@@ -31,6 +33,9 @@ from lifecycle.backtest import Sheet
 from models.session import Sessions
 from serve.parts import CannotServe
 from settings import Settings
+
+if TYPE_CHECKING:
+    from models.outreach import Signer
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -376,6 +381,159 @@ def restore(file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="What 
         raise Failed(str(error)) from None
     out.print(f"{made['leads']:,} leads as of {made['made_at']} are back.", soft_wrap=True)
     out.print("Start `baton serve` now, and then `baton rebuild`: it starts the leads' workflows.", soft_wrap=True)
+
+
+@app.command()
+def erase(
+    who: Annotated[str, typer.Argument(metavar="EMAIL|ID", help="The lead, by its e-mail address or id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase a person: all that is held of them goes, for good; a digest stays, so that no mail is sent to them."""
+    from activities.erasing import Erasing
+    from models import erasure
+
+    async def work() -> int:
+        async with _parts() as parts:
+            lead_id = await _lead_named(parts, who)
+            if not yes:
+                typer.confirm("Erase this person? It cannot be undone.", abort=True)
+            erasing = Erasing(parts.make, await parts.temporal(), _signer(parts.settings))
+            try:
+                row = await erasing.erase(lead_id, None)
+            except erasure.PartOfAnother as part:
+                raise Failed(f"{part} Erase that one.") from None
+            except TimeoutError:
+                raise Failed(
+                    "The person is gone; Temporal did not answer in time, and the server sees to it."
+                ) from None
+            if row is None:
+                raise Failed("There is no such lead.")
+        gone = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in row.counts.items() if count)
+        out.print(f"Erased: {gone}.", soft_wrap=True)
+        return 0
+
+    raise typer.Exit(_run(work()))
+
+
+@app.command("export-person")
+def export_person(
+    who: Annotated[str, typer.Argument(metavar="EMAIL|ID", help="The lead, by its e-mail address or id.")],
+    file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="By default it is printed.")] = None,
+) -> None:
+    """Give out all that is held on a person, as JSON."""
+    import orjson
+
+    from models import erasure
+
+    async def work() -> int:
+        async with _parts() as parts:
+            lead_id = await _lead_named(parts, who)
+            async with parts.make() as session:
+                found = await erasure.export(session, lead_id, _signer(parts.settings))
+        if found is None:
+            raise Failed("There is no such lead.")
+        text = orjson.dumps(found.as_json(datetime.now(UTC)), option=orjson.OPT_INDENT_2).decode()
+        if file:
+            await asyncio.to_thread(file.write_text, text, encoding="utf-8")
+        else:
+            sys.stdout.write(f"{text}\n")
+        return 0
+
+    raise typer.Exit(_run(work()))
+
+
+@app.command()
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how many rows would go; change nothing.")] = False,
+) -> None:
+    """Forget what is kept too long; a running server does it each night."""
+    from models import retention as kept
+    from models.session import in_transaction
+
+    async def work() -> int:
+        async with _parts() as parts:
+            now, periods = datetime.now(UTC), _periods(parts.settings)
+            found = await kept.counts(parts.make, now, periods)
+            table = Table("rule", "days", Column("rows", justify="right"), "what goes", box=None, pad_edge=False)
+            for rule in kept.RULES:
+                days = periods.get(rule.name, rule.days)
+                table.add_row(rule.name, str(days or "for ever"), f"{found[rule.name]:,}", rule.says)
+            out.print(table)
+            if dry_run:
+                return 0
+            with _bar("Rows", sum(found.values())) as (bars, bar):
+                for rule in kept.RULES:
+                    if before := rule.before(now, periods):
+                        forget = partial(kept.forget, rule=rule, before=before)
+                        while done := await in_transaction(parts.make, forget):
+                            bars.advance(bar, done)
+        return 0
+
+    raise typer.Exit(_run(work()))
+
+
+@app.command()
+def scrub() -> None:
+    """Take out of PostgreSQL's files what was deleted and still stands there; locks each table meanwhile."""
+    from models.session import make_engine
+    from ops.scrub import scrub as rewrite
+    from ops.scrub import steps
+    from serve.addresses import database_url
+
+    async def work() -> int:
+        engine = make_engine(database_url(_settings()))
+        try:
+            with _bar("Tables", steps()) as (bars, bar):
+                refused = await rewrite(engine, lambda done: bars.advance(bar, done))
+        finally:
+            await engine.dispose()
+        for what in refused:
+            out.print(f"The database does not let Baton rewrite {what}; its administrator can.", soft_wrap=True)
+        return 1 if refused else 0
+
+    raise typer.Exit(_run(work()))
+
+
+def _periods(given: Settings) -> dict[str, int]:
+    from models.retention import unknown
+
+    if wrong := unknown(given.kept_for):
+        raise Failed(f"BATON_RETENTION: there is no rule {', '.join(sorted(wrong))}.", 2)
+    return given.kept_for
+
+
+def _signer(given: Settings) -> "Signer":
+    """Return what makes the digests of this server; without its key an erased person would not be known again."""
+    from models.outreach import Signer
+    from serve import keys
+
+    secret = given.secret_key.get_secret_value()
+    if not secret and (kept := keys.kept(given.data_dir)):
+        secret = kept.secret_key
+    if not secret:
+        raise Failed("The server's secret key is not known here; give it by BATON_SECRET_KEY or BATON_DATA_DIR.", 2)
+    return Signer(secret.encode())
+
+
+async def _lead_named(parts: "Parts", who: str) -> UUID:
+    """Return the id of a lead; one that was erased already is known by its id, so that a repetition completes it."""
+    from models import erasure
+
+    async with parts.make() as session:
+        found = await erasure.find(session, who)
+        if found is None and _is_id(who) and await erasure.erasure_of(session, UUID(who), _signer(parts.settings)):
+            return UUID(who)
+    if found is None:
+        raise Failed("There is no such lead.")
+    return found
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 @app.command()

@@ -5,10 +5,14 @@ Each setting is an environment variable with the prefix ``BATON_`` and has a def
 """
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PERIOD: Final = re.compile(r"[a-z_]+=[0-9]{1,5}")
 
 
 class Settings(BaseSettings):
@@ -42,6 +46,21 @@ class Settings(BaseSettings):
     admin_password: SecretStr = SecretStr("")
     admin_token: SecretStr = SecretStr("")
     write_key: SecretStr = SecretStr("")
+
+    retention: str = ""
+
+    @field_validator("retention")
+    @classmethod
+    def _periods(cls, text: str) -> str:
+        if not all(_PERIOD.fullmatch(part) for part in text.replace(",", " ").split()):
+            raise ValueError("write it as rule=days, several with commas between: visitors=200, quarantine=30")
+        return text
+
+    @property
+    def kept_for(self) -> dict[str, int]:
+        """How many days something is kept, by the name of its rule; 0 is for ever."""
+        parts = (part.split("=") for part in self.retention.replace(",", " ").split())
+        return {name: int(days) for name, days in parts}
 
     @field_validator("data_dir")
     @classmethod

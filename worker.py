@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 
 from activities.channels import Chat
 from activities.contracts import OUTSIDE, WEBHOOKS
+from activities.erasing import Erasing
 from activities.guard import Guard
 from activities.imports import Imports
 from activities.launches import Launches
@@ -26,6 +27,7 @@ from activities.outbox import Outbox
 from activities.projection import Projection
 from activities.relay import Relay
 from activities.repairs import Repairs
+from activities.retention import Retention
 from activities.reviews import Reviews
 from activities.smtp import Mailer
 from activities.webhooks import Webhooks
@@ -33,12 +35,15 @@ from models import agreements
 from models.alerts import CHANNEL as MAILBOXES
 from models.assessment import CHANNEL as MOMENTS
 from models.assessment import adopt
+from models.erasure import CHANNEL as ERASURES
 from models.imports import CHANNEL as IMPORTS
 from models.launches import CHANNEL as LAUNCHES
 from models.outreach import Signer
+from models.retention import unknown
 from models.session import Sessions, make_engine, sessions
 from ops.mending import outcome_of
 from serve.addresses import database_url
+from serve.parts import CannotServe
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
 from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
@@ -48,6 +53,7 @@ from workflows.lead import LeadWorkflow
 from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
 from workflows.repair import RepairWorkflow
+from workflows.retention import RetentionWorkflow
 from workflows.review import ReviewWorkflow
 from workflows.schedules import ensure_schedules
 from workflows.sweep import OutboxSweep
@@ -56,6 +62,7 @@ from workflows.webhooks import WebhookWorkflow
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
     *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RepairWorkflow, WebhookWorkflow),
+    RetentionWorkflow,
 )
 
 
@@ -63,7 +70,8 @@ class Work:
     """All that a worker does on one task queue: workflows, activities, and the relay of what was committed.
 
     The one place where these are put together; `guard` decides whom webhooks and alerts may reach. `mailboxes` are
-    windows and pauses other than the usual ones, `webhooks` pauses and patience of theirs.
+    windows and pauses other than the usual ones, `webhooks` pauses and patience of theirs, `periods` the days that
+    something is kept.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Work:
         guard: Guard | None = None,
         chat: Chat | None = None,
         webhooks: Mapping[str, Any] | None = None,
+        periods: Mapping[str, int] | None = None,
         **mailboxes: Any,
     ) -> None:
         self._client, self._task_queue = client, task_queue
@@ -87,6 +96,7 @@ class Work:
         self.mails = MailCalls(make, client, task_queue)
         self.launches = Launches(make, client, task_queue, Signer(secret))
         imports = Imports(make, client, task_queue)
+        self.erasing = Erasing(make, client, Signer(secret))
         self.relay = Relay(
             {
                 MOMENTS: self.outbox.deliver,
@@ -94,6 +104,7 @@ class Work:
                 MAILS: self.mails.call,
                 IMPORTS: imports.start_waiting,
                 LAUNCHES: self.launches.call,
+                ERASURES: self.erasing.finish,
             },
             database_url,
         )
@@ -103,11 +114,12 @@ class Work:
         posting = Webhooks(make, self.mailboxes, secret, guard=guard, **(webhooks or {}))
         reviews = Reviews(make, self.mailboxes, url)
         repairs = Repairs(make, partial(outcome_of, make, client, task_queue))
+        retention = Retention(make, periods or {})
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
             *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
-            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, posting.tell_of_end),
+            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, retention.forget, posting.tell_of_end),
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
         self._webhooks: list[Callable[..., Any]] = [posting.post]
@@ -154,6 +166,8 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     url = database_url(settings)
+    if wrong := unknown(settings.kept_for):
+        raise CannotServe(f"BATON_RETENTION: there is no rule {', '.join(sorted(wrong))}.")
     engine = make_engine(url)
     make = sessions(engine)
     client = await connect(settings)
@@ -164,7 +178,7 @@ async def run(settings: Settings) -> None:
     mailer = Mailer(settings.smtp_url, settings.mail_from)
     guard = Guard(to_private=settings.webhooks_to_private)
     secret = settings.secret_key.get_secret_value().encode()
-    work = Work(make, client, url, mailer, settings.url, secret, guard=guard)
+    work = Work(make, client, url, mailer, settings.url, secret, guard=guard, periods=settings.kept_for)
     async with work.going_on():
         standing = [asyncio.create_task(work.relay.run()), asyncio.create_task(_catch_up(make))]
         await stop.wait()

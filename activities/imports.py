@@ -29,7 +29,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from intake.csvfile import Row, UnreadableFile, Upload, read_rows, shape_of
 from intake.importing import CHUNK, Taken, Told, Totals, take
 from intake.mapping import fields_of
-from models import import_undo, imports
+from models import erasure, import_undo, imports
 from models.imports import Saved
 from models.leads import SavedLead
 from models.people import Problems
@@ -136,14 +136,15 @@ class Imports:
 
     async def _take(self, row: Import) -> None:
         async with self._make() as session:
-            file = Upload(row.filename, await imports.content_of(session, row.id))
+            content, edition = await imports.content_of(session, row.id)
+        file = Upload(row.filename, content)
         shape = await asyncio.to_thread(shape_of, file)
         fields = fields_of(shape.columns, row.mapping)
         line = row.line
         rows = read_rows(file, after=line, shape=shape)
         for _ in range(self._part):
             chunk = await asyncio.to_thread(list, islice(rows, self._chunk))
-            if not await in_transaction(self._make, partial(self._take_chunk, row.id, line, chunk, fields)):
+            if not await in_transaction(self._make, partial(self._take_chunk, row.id, line, chunk, fields, edition)):
                 return
             line = chunk[-1].line
             activity.heartbeat(line)
@@ -151,12 +152,19 @@ class Imports:
                 return
 
     async def _take_chunk(
-        self, import_id: UUID, after: int, chunk: Sequence[Row], fields: Mapping[str, str], session: AsyncSession
+        self,
+        import_id: UUID,
+        after: int,
+        chunk: Sequence[Row],
+        fields: Mapping[str, str],
+        edition: int,
+        session: AsyncSession,
     ) -> bool:
         """Take the chunk that follows on line `after`, or end when there is none; returns whether to go on."""
+        await erasure.writing(session)
         held, at = await imports.hold(session, import_id), datetime.now(UTC)
-        if held is None or held.state not in imports.TAKING or held.line != after:
-            return False  # cancelled, or another try of this part was here
+        if held is None or held.state not in imports.TAKING or (held.line, held.edition) != (after, edition):
+            return False  # cancelled, another try of this part was here, or somebody was taken out of the file
         is_trial = held.state == imports.CHECKING
         if not chunk:
             imports.end(held, imports.CHECKED if is_trial else imports.DONE, at)

@@ -36,6 +36,8 @@ from .templates import TemplateBroken, lead_values, names
 
 MAIL_WORKFLOW: Final = "MailWorkflow"
 UNDER_WAY: Final = ("waiting", "called", "sending")
+GONE: Final = "gone"
+"""What a mail comes to whose lead was erased."""
 _BATCH: Final = 200
 
 
@@ -50,9 +52,9 @@ class Mails:
         """Return when the mail may leave: quiet hours, and how often the lead was written to; or that it never will."""
 
         async def work(session: AsyncSession) -> Ready:
-            mail = await session.get_one(Mail, UUID(mail_id), with_for_update=True)
-            if mail.state not in UNDER_WAY:
-                return Ready(at=now, state=mail.state)
+            mail = await session.get(Mail, UUID(mail_id), with_for_update=True)
+            if mail is None or mail.state not in UNDER_WAY:
+                return Ready(at=now, state=mail.state if mail else GONE)
             lead = await session.get_one(Lead, mail.lead_id)
             if said := await refusal(session, lead, mail.topic, self._signer):
                 _note(mail, "skipped", said)
@@ -65,26 +67,30 @@ class Mails:
     async def dispatch(self, mail_id: str, last: bool) -> Attempted:
         """Try to send a mail once; `last` says that nobody will ask again. What has an end is not tried any more."""
         async with beating(), self._held(UUID(mail_id)) as (mail, letter):
-            if letter is None:
-                return Attempted(state=mail.state)
+            if mail is None or letter is None:
+                return Attempted(state=mail.state if mail else GONE)
             outcome = await self._mailer.send_letter(letter)
             return await in_transaction(self._make, lambda session: self._end(session, mail.id, outcome, last=last))
 
     @asynccontextmanager
-    async def _held(self, mail_id: UUID) -> AsyncIterator[tuple[Mail, Letter | None]]:
-        """Hold the lead's lock, and give the letter if it may leave now; that it is being sent is committed first."""
+    async def _held(self, mail_id: UUID) -> AsyncIterator[tuple[Mail | None, Letter | None]]:
+        """Hold the lead's lock, and give the letter if it may leave now; that it is being sent is committed first.
+
+        There is no mail any more when its lead was erased.
+        """
         async with self._make() as session, session.begin():
-            mail = await session.get_one(Mail, mail_id)
-            await hold(session, mail.lead_id)
-            letter = await in_transaction(self._make, lambda inner: self._begin(inner, mail_id))
-            await session.refresh(mail)
-            yield mail, letter
+            lead_id = (await session.exec(select(Mail.lead_id).where(Mail.id == mail_id))).first()
+            letter = None
+            if lead_id is not None:
+                await hold(session, lead_id)
+                letter = await in_transaction(self._make, lambda inner: self._begin(inner, mail_id))
+            yield await session.get(Mail, mail_id), letter
 
     async def _begin(self, session: AsyncSession, mail_id: UUID) -> Letter | None:
-        mail = await session.get_one(Mail, mail_id, with_for_update=True)
-        lead = await session.get_one(Lead, mail.lead_id)
-        if mail.state not in UNDER_WAY:
+        mail = await session.get(Mail, mail_id, with_for_update=True)
+        if mail is None or mail.state not in UNDER_WAY:
             return None
+        lead = await session.get_one(Lead, mail.lead_id)
         if said := await refusal(session, lead, mail.topic, self._signer):
             _note(mail, "skipped", said)
             return None
@@ -213,7 +219,9 @@ async def bounced(session: AsyncSession, signer: Signer, mail: Mail, *, hard: bo
         await suppress(session, signer.digest(mail.address), "a mail bounced", at)
 
 
-async def engaged(make: Sessions, lead: Lead, event: str, key: str, at: datetime, **properties: Any) -> None:
+async def engaged(
+    make: Sessions, signer: Signer, lead: Lead, event: str, key: str, at: datetime, **properties: Any
+) -> None:
     """Let what a lead did with a mail count as an engagement, once per `key`."""
     if lead.email is None:
         return
@@ -221,7 +229,7 @@ async def engaged(make: Sessions, lead: Lead, event: str, key: str, at: datetime
         message_id=key, kind="track", user_id=lead.email, anonymous_id=None, previous_id=None, event=event,
         at=at, received_at=at, properties=properties, traits={},
     )  # fmt: skip
-    await ingest(make, [message])
+    await ingest(make, [message], signer)
 
 
 async def visible(session: AsyncSession, lead_id: UUID) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 
-from models import agreements
+from models import agreements, erasure
 from models.calendars import Calendars
 from models.session import Sessions, in_transaction
 from models.tables import Account, Delivery, EffectEntry, Message, User
@@ -88,6 +88,7 @@ class Messages:
         return await in_transaction(self._make, lambda session: _fall_back(session, UUID(delivery_id)))
 
     async def _compose(self, session: AsyncSession, mailbox: str) -> list[str]:
+        await erasure.writing(session)
         waiting = (
             select(EffectEntry)
             .where(EffectEntry.mailbox == mailbox, col(EffectEntry.message_id).is_(None))

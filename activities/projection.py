@@ -12,6 +12,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
@@ -51,24 +52,26 @@ class Projection:
 
     @activity.defn(name=NOTE_REFUSED)
     async def note_refused(self, refused: Refused) -> None:
-        """Put a refused signal on the lead's timeline."""
-        async with self._make() as session, session.begin():
-            session.add(
-                TimelineEntry(
-                    lead_id=UUID(refused.lead_id),
-                    kind="refused",
-                    at=refused.at,
-                    by=refused.by,
-                    data={"asked": refused.asked, **refused.refusal.model_dump(mode="json")},
-                )
-            )
+        """Put a refused signal on the lead's timeline; raises like `settle` when the lead was erased."""
+        entry = TimelineEntry(
+            lead_id=UUID(refused.lead_id),
+            kind="refused",
+            at=refused.at,
+            by=refused.by,
+            data={"asked": refused.asked, **refused.refusal.model_dump(mode="json")},
+        )
+        try:
+            async with self._make() as session, session.begin():
+                session.add(entry)
+        except IntegrityError:
+            raise _gone() from None
 
 
 async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
     lead, move = settlement.lead, settlement.move
     row = (await session.exec(select(Lead).where(Lead.id == UUID(lead.lead_id)).with_for_update())).first()
     if row is None:
-        raise ApplicationError("the lead was erased", type=LEAD_GONE, non_retryable=True)
+        raise _gone()
     said = move.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     known = await session.exec(
         select(TimelineEntry).where(TimelineEntry.lead_id == row.id, TimelineEntry.version == lead.version)
@@ -108,6 +111,10 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         await session.flush()
         await assess(session, [row], move.at)
     return plan
+
+
+def _gone() -> ApplicationError:
+    return ApplicationError("the lead was erased", type=LEAD_GONE, non_retryable=True)
 
 
 async def _plan(

@@ -55,10 +55,10 @@ class Alert:
 
 
 async def load(session: AsyncSession, entries: Sequence[EffectEntry]) -> list[Alert]:
-    """Return the alerts with their leads, in the same order."""
+    """Return the alerts with their leads, in the same order; those of leads that were erased are none."""
     ids = {entry.lead_id for entry in entries}
     leads = {lead.id: lead for lead in await session.exec(select(Lead).where(col(Lead.id).in_(ids)))}
-    return [Alert(entry, leads[entry.lead_id]) for entry in entries]
+    return [Alert(entry, leads[entry.lead_id]) for entry in entries if entry.lead_id in leads]
 
 
 def still_true(alert: Alert) -> bool:

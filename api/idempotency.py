@@ -21,11 +21,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from starlette.responses import Response
 
+from models import erasure
+from models.outreach import Signer
 from models.session import Sessions
 from models.tables import IdempotencyKey
 
 from . import problems
 from .auth import authenticate
+from .house import House
 from .problems import Refused, documented, wrong
 
 ABANDONED: Final = timedelta(seconds=20)
@@ -55,8 +58,8 @@ class IdempotentRoute(APIRoute):
 async def _once(request: Request, key: str, answer: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
     if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
         raise wrong("Idempotency-Key", "must be 1 to 255 printable characters")
-    house = request.app.state.house
-    make: Sessions = house.make
+    house: House = request.app.state.house
+    make = house.make
     viewer = await authenticate(request)
     name = {"user_id": viewer.id, "route": f"{request.method} {request.url.path}", "key": key}
     # keyed, or whoever reads the table could try passwords against the digest of a new user's body
@@ -79,7 +82,7 @@ async def _once(request: Request, key: str, answer: Callable[[Request], Coroutin
         body = bytes(response.body) if not _shows_secret(request) else None
         return response
     finally:
-        await _keep(make, name, status, body)
+        await _keep(house, name, status, body)
 
 
 async def _claim(make: Sessions, name: dict[str, Any], fingerprint: bytes) -> IdempotencyKey | None:
@@ -128,11 +131,14 @@ async def _replay(
     return Response(known.body, known.status, {"Idempotency-Replayed": "true"}, media)
 
 
-async def _keep(make: Sessions, name: dict[str, Any], status: int, body: bytes | None) -> None:
-    async with make() as session, session.begin():
+async def _keep(house: House, name: dict[str, Any], status: int, body: bytes | None) -> None:
+    async with house.make() as session, session.begin():
+        await erasure.writing(session)
         if status >= 500:
             await session.exec(sa.delete(IdempotencyKey).filter_by(**name))
         else:
+            if body and await erasure.speaks_of_erased(session, body, Signer(house.secret)):
+                status, body = 404, erasure.NO_SUCH_LEAD
             done = sa.update(IdempotencyKey).filter_by(**name).values(status=status, body=body)
             await session.exec(done)
 

@@ -270,6 +270,8 @@ async def _undo(import_id: UUID, session: AsyncSession) -> None:
         raise Refused(409, "The import is still running; cancel it first.", missing=["cancel"])
     if held.state == imports.CHECKED:
         raise Refused(409, "A dry run changed nothing.")
+    if held.state != imports.UNDONE and held.created + held.updated and not await imports.is_known(session, import_id):
+        raise Refused(409, "What the import did is not known any more: it is kept for a while only.")
     if held.state != imports.UNDONE:
         held.state = imports.UNDOING
         await imports.call(session)

@@ -5,10 +5,13 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlmodel import col, select
+from temporalio.service import RPCError
 
 from activities import briefing
+from activities.erasing import Erasing
 from lifecycle.commands import (
     Accept,
     Assign,
@@ -25,7 +28,8 @@ from lifecycle.commands import (
 )
 from lifecycle.lead import LeadState, NotPossible
 from lifecycle.stages import TERMINAL, Stage
-from models import agreements, leads
+from models import agreements, erasure, leads
+from models.outreach import Signer
 from models.people import normal_email
 from models.tables import Lead, Track, User
 from models.users import Viewer, find_user
@@ -57,9 +61,14 @@ router = APIRouter(prefix="/api/leads", tags=["leads"], route_class=IdempotentRo
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
 ONE = COMMON | documented(404)
 DECISION = ONE | documented(409)
+_GOES_ON: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"description": "erased; the rest of its workflow goes when Temporal is back"}
+}
+log = structlog.get_logger(__name__)
 Profile = Annotated[dict[str, Any], Body(description="profile fields, flat or under `profile`")]
 SalesPerson = Annotated[Viewer, allow(*SALES)]
 Marketer = Annotated[Viewer, allow("marketing", "manager")]
+Keeper = Annotated[Viewer, allow("marketing", "manager", "ops")]
 Reader = Annotated[Viewer, allow(*EVERYONE)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 LONGEST_SLEEP: Final = timedelta(days=3_653)
@@ -103,6 +112,53 @@ async def change_lead(request: Request, lead_id: UUID, body: Profile, viewer: Re
     await own_lead(home, lead_id, viewer)
     await leads.patch_lead(home.make, lead_id, _profile(body), datetime.now(UTC))
     return await _answer(home, lead_id)
+
+
+@router.delete("/{lead_id}", status_code=204, responses=ONE | documented(409) | _GOES_ON)
+async def erase_lead(request: Request, lead_id: UUID, viewer: Keeper) -> Response:
+    """Erase the person: all that is held of them goes, and no mail is sent to them any more. Cannot be undone.
+
+    Safe to repeat. 202 while Temporal is away: the person is gone, and what is left of the lead's workflow, which holds
+    ids only, goes when it is back.
+    """
+    home = house(request)
+    erasing = Erasing(home.make, home.client, Signer(home.secret))
+    try:
+        await own_lead(home, lead_id, viewer)
+    except Refused as refused:
+        if refused.status != 404 or not await _erased_before(home, lead_id, viewer):
+            raise
+    try:
+        found = await erasing.erase(lead_id, viewer.id)
+    except erasure.PartOfAnother as part:
+        raise Refused(409, f"{part}", merged_into=str(part.kept)) from None
+    except (RPCError, RuntimeError, TimeoutError) as error:
+        if not await _erased_before(home, lead_id, viewer):
+            raise
+        log.warning("erasure_goes_on", lead=str(lead_id), error=type(error).__name__)
+        return Response(status_code=202)
+    if found is None:
+        raise Refused(404, "There is no such lead.")
+    return Response(status_code=204)
+
+
+async def _erased_before(home: House, lead_id: UUID, viewer: Viewer) -> bool:
+    """Tell whether the lead was erased, by `viewer` or by anybody if `viewer` sees all leads."""
+    async with home.make() as session:
+        found = await erasure.erasure_of(session, lead_id, Signer(home.secret))
+    return found is not None and (viewer.role in leads.SEES_ALL or found.by == viewer.id)
+
+
+@router.get("/{lead_id}/export", responses=ONE)
+async def export_lead(request: Request, lead_id: UUID, viewer: Keeper) -> dict[str, Any]:
+    """Return all that is held on the person, table by table, as it is kept."""
+    home = house(request)
+    await seen_lead(home, lead_id, viewer)
+    async with home.make() as session:
+        found = await erasure.export(session, lead_id, Signer(home.secret))
+    if found is None:
+        raise Refused(404, "There is no such lead.")
+    return found.as_json(datetime.now(UTC))
 
 
 @router.get("/{lead_id}/timeline", response_model=Listed, responses=ONE)
@@ -279,6 +335,7 @@ async def _decide(
     except (NotPossible, LeadUnknown) as refused:  # a decision that Temporal may still take keeps its note
         if note_id:
             await leads.drop_note(home.make, note_id)
+        await own_lead(home, lead_id, viewer)  # else it was erased meanwhile
         raise (await _in_words(home, refused, viewer) if isinstance(refused, NotPossible) else refused) from None
     return await _answer(home, lead_id)
 

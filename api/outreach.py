@@ -194,7 +194,8 @@ async def _engaged(home: House, mail: Mail, event: str, key: str, at: datetime, 
         lead = await session.get(Lead, mail.lead_id)
         await reacted(session, mail.id, event, at)
     if lead:
-        await engaged(home.make, lead, event, key, at, track=mail.track_id, mail=str(mail.id), **properties)
+        signer = _signer(home)
+        await engaged(home.make, signer, lead, event, key, at, track=mail.track_id, mail=str(mail.id), **properties)
 
 
 async def _bounced_mail(session: AsyncSession, body: BounceBody) -> Mail | None:

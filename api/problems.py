@@ -1,6 +1,7 @@
 """Every error leaves as RFC 9457 `application/problem+json`; this is the one table from exceptions to answers."""
 
 import json
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -11,7 +12,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from psycopg import OperationalError as PsycopgOperationalError
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, StatementError
+from psycopg.errors import ForeignKeyViolation
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -26,6 +28,7 @@ from workflows.gate import LeadUnknown, TemporalAway
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = {"Retry-After": "2"}
+_DETAIL: Final = re.compile(r"(DETAIL|CONTEXT):.*")
 log = structlog.get_logger(__name__)
 
 
@@ -123,12 +126,22 @@ def _database(error: DBAPIError) -> Response:
 def fault(error: Exception) -> Response:
     """Return the answer for what nobody foresaw: logged, told without its insides.
 
-    The log gets no values of variables and no parameters of queries: they hold tokens and personal data.
+    The log gets no values of variables, no parameters of queries and none of PostgreSQL's details, which quote rows:
+    they hold tokens and personal data.
     """
     if isinstance(error, StatementError):
         error.hide_parameters = True
-    log.error("unexpected", exception="".join(traceback.format_exception(error)))
+    told = "".join(traceback.format_exception(error))
+    log.error("unexpected", exception=_DETAIL.sub("DETAIL: left out", told))
     return problem(500, "Something broke on our side; the log has the request id of this answer.")
+
+
+def _integrity(error: IntegrityError) -> Response:
+    """What belongs to a lead cannot be written once the lead was erased."""
+    broken = error.orig
+    if isinstance(broken, ForeignKeyViolation) and "lead_id" in (broken.diag.constraint_name or ""):
+        return problem(404, "There is no such lead.")
+    return _database(error)
 
 
 def _answer_refused(error: Refused) -> Response:
@@ -153,6 +166,7 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     PoolTimeout:             lambda error: _away("The database", error),
     PsycopgOperationalError: lambda error: _away("The database", error),
     DataError:               lambda error: problem(422, "The database cannot keep a value of this request."),
+    IntegrityError:          _integrity,
     DBAPIError:              _database,
     HTTPException:           lambda error: problem(error.status_code, str(error.detail), error.headers),
 }

@@ -20,9 +20,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from models.ingest import Kind, Message, Reject, ingest, quarantine
-from models.session import Sessions
+from models.outreach import Signer
 
-from .house import house
+from .house import House, house
 from .problems import Refused, documented
 
 MAX_BATCH: Final = 500_000
@@ -88,7 +88,7 @@ async def receive(request: Request) -> Response:
         batch, single = [body], _ROUTES.get(call, call)
         if len(raw) > MAX_MESSAGE:
             raise Refused(413, f"A message has at most {MAX_MESSAGE // 1000} KB.")
-    taken, rejected = await _take(home.make, batch, single, body.get("sentAt"), datetime.now(UTC))
+    taken, rejected = await _take(home, batch, single, body.get("sentAt"), datetime.now(UTC))
     return Response(
         orjson.dumps({"success": True, "accepted": taken, "quarantined": rejected}), media_type="application/json"
     )
@@ -166,7 +166,7 @@ def _authorize(request: Request, body: Mapping[str, Any], write_key: str) -> Non
         raise Refused(401, "The write key is not valid.", {"WWW-Authenticate": "Basic"})
 
 
-async def _take(make: Sessions, batch: list[Any], single: str | None, sent_at: Any, now: datetime) -> tuple[int, int]:
+async def _take(home: House, batch: list[Any], single: str | None, sent_at: Any, now: datetime) -> tuple[int, int]:
     skew = _skew(sent_at, now)
     good, bad = [], []
     for raw in batch:
@@ -176,8 +176,10 @@ async def _take(make: Sessions, batch: list[Any], single: str | None, sent_at: A
             id_ = raw.get("messageId") if isinstance(raw, dict) else None
             id_ = _printable(id_[:200]) if isinstance(id_, str) else None
             bad.append(Reject(id_, error.field, error.reason, json.dumps(raw).encode()[:MAX_MESSAGE], now))
-    await ingest(make, good)  # first: whoever sends all again after a failure quarantines nothing twice
-    await quarantine(make, bad)
+    await ingest(
+        home.make, good, Signer(home.secret)
+    )  # first: whoever sends all again after a failure quarantines nothing twice
+    await quarantine(home.make, bad)
     return len(good), len(bad)
 
 

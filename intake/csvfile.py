@@ -132,6 +132,13 @@ def count_lines(source: Source, *, most: int | None = None) -> int:
     return lines
 
 
+def lines_of(source: Source, encoding: str) -> Iterator[str]:
+    """Yield the physical lines of a file, without their ends, as the rows are read from."""
+    with _breaking_off(source), _text(source, encoding) as lines:
+        while (line := lines.next()) is not None:
+            yield line
+
+
 @contextmanager
 def _breaking_off(source: Source) -> Iterator[None]:
     try:

@@ -254,11 +254,11 @@ class Looks:
         """Return the last look, and whether a newer one is under way; a quick one is waited for."""
         if self._under_way is None and time.monotonic() >= self._again_at:
             self._under_way = asyncio.create_task(self._look(now))
-        if self._under_way is not None:
-            await asyncio.wait({self._under_way}, timeout=_PATIENCE)
-            if self._under_way.done():
-                done, self._under_way = self._under_way, None
-                done.result()
+        if looking := self._under_way:
+            await asyncio.wait({looking}, timeout=_PATIENCE)
+            if looking.done() and self._under_way is looking:
+                self._under_way = None
+                looking.result()
         return self._last, self._under_way is not None
 
     async def _look(self, now: datetime) -> None:

@@ -96,9 +96,15 @@ async def find(session: AsyncSession, import_id: UUID) -> Import | None:
     return (await session.exec(select(Import).where(Import.id == import_id).options(_WITHOUT_FILE))).first()
 
 
-async def content_of(session: AsyncSession, import_id: UUID) -> bytes:
-    """Return the file's bytes; nothing is left of them once the import has ended."""
-    return (await session.exec(select(Import.content).where(Import.id == import_id))).one()
+async def content_of(session: AsyncSession, import_id: UUID) -> tuple[bytes, int]:
+    """Return the file's bytes and its edition; nothing is left of them once the import has ended."""
+    return (await session.exec(select(Import.content, Import.edition).where(Import.id == import_id))).one()
+
+
+async def is_known(session: AsyncSession, import_id: UUID) -> bool:
+    """Tell whether it is still known what the lines of an import did."""
+    rows = select(ImportRow.line).where(ImportRow.import_id == import_id).limit(1)
+    return (await session.exec(rows)).first() is not None
 
 
 async def save(make: Sessions, session: AsyncSession, held: Import, rows: Rows, at: datetime) -> list[Saved]:

@@ -16,8 +16,9 @@ from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 from uuid_utils.compat import uuid7
 
-from . import accounts
+from . import accounts, erasure
 from .assessment import assess, lock
+from .outreach import Signer
 from .people import check_profile, normal_email
 from .session import Sessions, in_transaction
 from .tables import Engagement, Identity, Lead, Quarantined
@@ -63,11 +64,14 @@ class Ingested:
     moments: int
 
 
-async def ingest(make: Sessions, messages: Sequence[Message]) -> Ingested:
-    """Store `messages` and score whom they touch, all or nothing; the answer means that it is durable."""
+async def ingest(make: Sessions, messages: Sequence[Message], signer: Signer | None = None) -> Ingested:
+    """Store `messages` and score whom they touch, all or nothing; the answer means that it is durable.
+
+    With a `signer`, what a person did before being erased counts no more, however late it comes.
+    """
     if not messages:
         return Ingested(0, 0, 0)
-    return await in_transaction(make, lambda session: _ingest(session, messages))
+    return await in_transaction(make, lambda session: _ingest(session, messages, signer))
 
 
 async def quarantine(make: Sessions, rejects: Sequence[Reject]) -> None:
@@ -87,7 +91,9 @@ async def quarantine(make: Sessions, rejects: Sequence[Reject]) -> None:
         )
 
 
-async def _ingest(session: AsyncSession, messages: Sequence[Message]) -> Ingested:
+async def _ingest(session: AsyncSession, received: Sequence[Message], signer: Signer | None) -> Ingested:
+    await erasure.writing(session)
+    messages = await _of_the_living(session, received, signer) if signer else received
     names = [_names(message) for message in messages]
     visitors = await resolve(session, {name for group in names for name in group})
     clashes = []
@@ -105,9 +111,23 @@ async def _ingest(session: AsyncSession, messages: Sequence[Message]) -> Ingeste
     for message, visitor in sorted(fresh, key=lambda pair: pair[0].at):
         await _know(session, leads, message, visitor)
     await session.flush()
-    at = max(message.received_at for message in messages)
+    at = max(message.received_at for message in received)
     moments = await assess(session, list(leads.values()), at)
     return Ingested(len(new), len(messages) - len(new), moments)
+
+
+async def _of_the_living(session: AsyncSession, messages: Sequence[Message], signer: Signer) -> Sequence[Message]:
+    """Leave out what people did before they were erased; it may have waited with a client for days."""
+    latest = await erasure.latest(session)
+    if latest is None or all(message.at > latest for message in messages):
+        return messages
+    names = {name for message in messages if message.at <= latest for name in _names(message)}
+    until = await erasure.erased_of(session, names, signer)
+    return [
+        message
+        for message in messages
+        if not any(name in until and message.at <= until[name] for name in _names(message))
+    ]
 
 
 def _names(message: Message) -> list[str]:
@@ -128,9 +148,12 @@ async def resolve(session: AsyncSession, names: set[str]) -> dict[str, UUID]:
     """
     ordered = sorted(names)
     parameters = {"names": ordered, "ids": [uuid7() for _ in ordered]}
-    await session.exec(_NEW_NAMES, params=parameters)  # type: ignore[call-overload]
-    found = await session.exec(_LOCK_NAMES, params={"names": ordered})  # type: ignore[call-overload]
-    return dict(found.all())
+    while True:
+        await session.exec(_NEW_NAMES, params=parameters)  # type: ignore[call-overload]
+        found = await session.exec(_LOCK_NAMES, params={"names": ordered})  # type: ignore[call-overload]
+        known = dict(found.all())
+        if len(known) == len(ordered):  # else somebody was erased, or an import undone, while the lock was waited for
+            return known
 
 
 _NEW_NAMES = sa.text(

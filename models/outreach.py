@@ -51,6 +51,10 @@ class Signer:
         """Return what is kept of an address that gets no mail any more."""
         return hmac.digest(self.secret, f"address\x1f{normal_email(address)}".encode(), hashlib.sha256)
 
+    def digest_of(self, *words: str) -> bytes:
+        """Return what is kept of something that must be known again and not be read."""
+        return hmac.digest(self.secret, "\x1f".join(("erased", *words)).encode(errors="replace"), hashlib.sha256)
+
 
 async def hold(session: AsyncSession, lead_id: UUID) -> None:
     """Hold the lead's lock until this transaction ends: either a mail leaves, or a word against it is written."""

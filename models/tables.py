@@ -301,7 +301,10 @@ class Engagement(SQLModel, table=True):
     """One thing a visitor did; append-only. `visitor_id` is the lead's id, once the visitor is known."""
 
     __tablename__ = "engagements"
-    __table_args__ = (sa.Index("engagements_of_visitor", "visitor_id", "at"),)
+    __table_args__ = (
+        sa.Index("engagements_of_visitor", "visitor_id", "at"),
+        sa.Index("engagements_by_arrival", "received_at", postgresql_using="brin"),
+    )
 
     message_id: str = Field(primary_key=True)
     visitor_id: UUID
@@ -534,13 +537,32 @@ class Consent(SQLModel, table=True):
 
 
 class Suppression(SQLModel, table=True):
-    """An address that gets no mail any more, kept as a keyed digest so that it outlives an erased person."""
+    """An address that gets no mail any more, kept as a keyed digest so that it outlives an erased person.
+
+    Of an erased person the other names are kept likewise, so that a message from before the erasure counts no more.
+    """
 
     __tablename__ = "suppressions"
 
     digest: bytes = Field(primary_key=True)
     reason: str
     at: datetime = Field(sa_type=_Time)
+
+
+class Erasure(SQLModel, table=True):
+    """That a person was erased: who did it, when, and how many rows went; `digest` is the keyed one of the lead's id.
+
+    `pending` are the leads whose workflows are still looked for; nothing is left of their ids once that is done.
+    """
+
+    __tablename__ = "erasures"
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    digest: bytes = Field(unique=True)
+    by: UUID | None = Field(default=None, foreign_key="users.id")
+    at: datetime = Field(sa_type=_Time, index=True)
+    counts: dict[str, int] = Field(default_factory=dict, sa_type=JSONB)
+    pending: list[str] = Field(default_factory=list, sa_type=JSONB)
 
 
 class Launch(SQLModel, table=True):
@@ -579,7 +601,8 @@ class LaunchLead(SQLModel, table=True):
 class Import(SQLModel, table=True):
     """One uploaded file of leads; counts grow with its progress.
 
-    `state`: waiting, running, done, failed, cancelled, checking, checked (a dry run), undoing, undone.
+    `state`: waiting, running, done, failed, cancelled, checking, checked (a dry run), undoing, undone. `edition` counts
+    how often somebody was taken out of the file while it waited.
     """
 
     __tablename__ = "imports"
@@ -587,6 +610,7 @@ class Import(SQLModel, table=True):
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     filename: str
     content: bytes
+    edition: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     mapping: dict[str, str] = Field(default_factory=dict, sa_type=JSONB)
     state: str = "waiting"
     said: str = ""

@@ -40,8 +40,10 @@ async def rebuild(make: Sessions, client: Client, progress: Callable[[int], Any]
         await session.exec(_UNPOSTED)  # type: ignore[call-overload]
 
     async def one(lead: Lead) -> None:
-        async with gate:
-            await start(client, lead)
+        async with gate, make() as session, session.begin():
+            held = await session.get(Lead, lead.id, with_for_update={"read": True, "key_share": True})
+            if held:  # else it was erased meanwhile
+                await start(client, held)
         progress(1)
 
     async for page in pages_of_leads(make):

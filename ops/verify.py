@@ -74,7 +74,10 @@ async def settled(make: Sessions, client: Client, lead: Lead) -> list[Difference
             break
         await asyncio.sleep(0.3)
         async with make() as session:
-            lead = await session.get_one(Lead, lead.id)
+            known = await session.get(Lead, lead.id)
+        if known is None:
+            return []  # erased meanwhile
+        lead = known
     return differences
 
 
@@ -120,7 +123,9 @@ async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue
     for lead_id in sorted(lead_ids):
         state = await standing(client, lead_id)
         async with make() as session, session.begin():
-            lead = await session.get_one(Lead, lead_id, with_for_update=True)
+            lead = await session.get(Lead, lead_id, with_for_update=True)
+            if lead is None:
+                continue  # erased meanwhile
             if state is None:
                 await start(client, lead, task_queue)
                 continue
@@ -130,7 +135,10 @@ async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue
 
 
 async def start(client: Client, lead: Lead, task_queue: str = TASK_QUEUE) -> None:
-    """Start the lead's workflow where its row says that it stands; one that runs is left alone."""
+    """Start the lead's workflow where its row says that it stands; one that runs is left alone.
+
+    The caller holds the row, so that nobody is erased and then started.
+    """
     await client.start_workflow(
         LEAD_WORKFLOW,
         fresh_state(lead),

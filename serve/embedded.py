@@ -126,6 +126,7 @@ class EmbeddedPostgres(_Alone):
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_checkpoints": "off",
+            "log_error_verbosity": "terse",  # the details quote rows, and rows are people's
             "log_line_prefix": "",
             "jit": "off",
         }

@@ -74,7 +74,7 @@ class LeadWorkflow:
                     workflow.continue_as_new(self._lead)
                 else:
                     await self._listen()
-        except ActivityError as error:
+        except (ActivityError, ApplicationError) as error:  # a local activity fails with what it raised itself
             if _is_gone(error):
                 return self._lead.stage
             raise
@@ -254,5 +254,6 @@ def _failure(refusal: Refusal) -> ApplicationError:
     )
 
 
-def _is_gone(error: ActivityError) -> bool:
-    return isinstance(error.cause, ApplicationError) and error.cause.type == LEAD_GONE
+def _is_gone(error: ActivityError | ApplicationError) -> bool:
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return isinstance(cause, ApplicationError) and cause.type == LEAD_GONE

@@ -20,8 +20,9 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
-from . import review
+from . import retention, review
 from .names import TASK_QUEUE
+from .retention import RetentionWorkflow
 from .review import ReviewWorkflow
 from .sweep import EVERY, SCHEDULE_ID, OutboxSweep
 
@@ -37,7 +38,18 @@ async def ensure_schedules(client: Client, time_zone: str = "UTC") -> None:
     )
     with suppress(ScheduleAlreadyRunningError):
         await client.create_schedule(SCHEDULE_ID, sweep)
+    with suppress(ScheduleAlreadyRunningError):
+        await client.create_schedule(retention.SCHEDULE_ID, daily())
     await ensure_review(client, time_zone)
+
+
+def daily(task_queue: str = TASK_QUEUE) -> Schedule:
+    """What is kept too long is forgotten each night; a night that was missed is made up for by the next."""
+    return Schedule(
+        action=ScheduleActionStartWorkflow(RetentionWorkflow.run, id=retention.SCHEDULE_ID, task_queue=task_queue),
+        spec=ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(retention.HOUR)])]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(days=1)),
+    )
 
 
 def quarterly(time_zone: str, task_queue: str = TASK_QUEUE) -> Schedule:

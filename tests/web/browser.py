@@ -27,6 +27,7 @@ addEventListener("securitypolicyviolation", (event) =>
 _AXE: Final = """async ([place, only]) => {
   const found = await axe.run(place ? document.getElementById(place) : document, {
     resultTypes: ["violations"],
+    iframes: false,
     ...(only.length ? {runOnly: only} : {rules: {"target-size": {enabled: true}}}),
   });
   const told = (one) => one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ");

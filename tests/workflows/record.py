@@ -24,6 +24,7 @@ from tests.workflows.journey import eight_months
 from tests.workflows.test_eight_months import GOLDEN
 from tests.workflows.test_lead import a_sal, an_mql, history, ready
 from workflows.names import workflow_id
+from workflows.retention import RetentionWorkflow
 
 RELEASE = "0.1.0"
 FOLDER = Path(__file__).parent / "histories"
@@ -154,3 +155,11 @@ async def test_record_a_webhook(relay: Relay, no_proxy: None) -> None:
             await test_webhooks.told(house, service, 2)
             await handle.result()
             keep("webhook", await handle.fetch_history())
+
+
+async def test_record_a_night_of_forgetting(relay: Relay) -> None:
+    handle = await relay.client.start_workflow(
+        RetentionWorkflow.run, id="retention-recorded", task_queue=relay.task_queue
+    )
+    await handle.result()
+    keep("retention", await handle.fetch_history())

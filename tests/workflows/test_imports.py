@@ -91,9 +91,15 @@ class DiesInAChunk(Imports):
         self.there = asyncio.Event()
 
     async def _take_chunk(
-        self, import_id: UUID, after: int, chunk: Sequence[Row], fields: Mapping[str, str], session: AsyncSession
+        self,
+        import_id: UUID,
+        after: int,
+        chunk: Sequence[Row],
+        fields: Mapping[str, str],
+        edition: int,
+        session: AsyncSession,
     ) -> bool:
-        goes_on = await super()._take_chunk(import_id, after, chunk, fields, session)
+        goes_on = await super()._take_chunk(import_id, after, chunk, fields, edition, session)
         await session.flush()
         if chunk and chunk[0].line > 40:
             self.there.set()
