@@ -1,6 +1,7 @@
 """Every error leaves as RFC 9457 `application/problem+json`; this is the one table from exceptions to answers."""
 
 import json
+import math
 import re
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from agreements.reader import AgreementInvalid
 from lifecycle.lead import NotPossible
 from models.keyset import BadCursor
 from models.leads import InvalidProfile
+from models.web_sessions import TooManyTries
 from workflows.gate import LeadUnknown, TemporalAway
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -144,6 +146,11 @@ def _integrity(error: IntegrityError) -> Response:
     return _database(error)
 
 
+def _too_many(error: TooManyTries) -> Response:
+    wait = math.ceil(error.wait.total_seconds())
+    return problem(429, f"Too many tries; the next one counts in {wait} s.", {"Retry-After": str(wait)})
+
+
 def _answer_refused(error: Refused) -> Response:
     return problem(error.status, error.detail, error.headers, **error.more)
 
@@ -154,6 +161,7 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     NotPossible:             _not_possible,
     InvalidProfile:          _invalid_profile,
     AgreementInvalid:        _invalid_agreement,
+    TooManyTries:            _too_many,
     BadCursor:               lambda error: _answer_refused(wrong("cursor", "is none that a list gave out")),
     RequestValidationError:  _validation,
     ClientDisconnect:        lambda error: problem(400, "The connection broke off before the body was complete."),

@@ -239,11 +239,19 @@ class UserPatch(Body):
     capacity: Share | None = None
     territories: Territories | None = None
     timezone: Zone | None = None
+    single_keys: bool | None = None
     hours: Hours | None = None
     alert_urls: AlertUrls | None = None
     team_alert_urls: AlertUrls | None = None
     manager: Email | None = None
     password: Annotated[str, Field(min_length=8, max_length=1_024)] | None = None
+
+
+class PasswordBody(Body):
+    """One's own new password, and the one so far."""
+
+    current: Annotated[str, Field(max_length=1_024)]
+    new: Annotated[str, Field(min_length=8, max_length=1_024)]
 
 
 class AbsenceBody(Body):

@@ -15,16 +15,17 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.channels import masked
 from models.session import in_transaction
-from models.tables import Absence, User, WorkingHours
+from models.tables import Absence, Token, User, WorkingHours
 from models.timetable import add_absence, end_absence, look_again, set_hours
 from models.users import UserExists, Viewer, add_user, create_token, find_user, hash_password
+from models.web_sessions import browsers_of, change_password, sign_out_everywhere
 from models.zones import zone_of
 
-from .auth import EVERYONE, SALES, allow
+from .auth import EVERYONE, SALES, allow, session_token
 from .house import house
 from .idempotency import IdempotentRoute, keep_secret
 from .problems import Refused, documented, wrong
-from .schemas import AbsenceBody, Listed, TokenBody, UserBody, UserPatch
+from .schemas import AbsenceBody, Listed, PasswordBody, TokenBody, UserBody, UserPatch
 
 router = APIRouter(prefix="/api/users", tags=["users"], route_class=IdempotentRoute)
 COMMON = documented(400, 401, 403, 413, 422, 500, 503)
@@ -33,7 +34,7 @@ Admin = Annotated[Viewer, allow()]
 Anyone = Annotated[Viewer, allow(*EVERYONE)]
 Reader_: Final = ("manager", "ops")
 Reader = Annotated[Viewer, allow(*Reader_)]
-OWN: Final = frozenset({"timezone", "alert_urls", "team_alert_urls"})
+OWN: Final = frozenset({"timezone", "alert_urls", "team_alert_urls", "single_keys"})
 """What everybody changes of themselves."""
 WORK: Final = frozenset({"weight", "capacity", "territories", "hours", "timezone"})
 """What a manager changes of the own team."""
@@ -78,6 +79,52 @@ async def read_user(request: Request, user: str, viewer: Anyone) -> dict[str, An
         return await _as_json(session, await _found(session, user, viewer, Reader_))
 
 
+@router.post("/me/password", status_code=204, responses=ONE | documented(429))
+async def change_own_password(request: Request, body: PasswordBody, viewer: Anyone) -> None:
+    """Give oneself a new password; all other browsers are signed out."""
+    make, kept = house(request).make, session_token(request)
+    now = datetime.now(UTC)
+    if not await change_password(make, viewer.id, body.current, body.new, at=now, but=kept):
+        raise wrong("current", "is not your password")
+
+
+@router.get("/me/sessions", response_model=Listed, responses=COMMON)
+async def list_sessions(request: Request, viewer: Anyone) -> Any:
+    """List the browsers in which one is signed in, the last seen first."""
+    async with house(request).make() as session:
+        return {"items": await browsers_of(session, viewer.id, session_token(request), datetime.now(UTC)), "next": None}
+
+
+@router.delete("/me/sessions", status_code=204, responses=COMMON)
+async def end_sessions(request: Request, viewer: Anyone) -> None:
+    """Sign out everywhere but here."""
+    async with house(request).make() as session, session.begin():
+        await sign_out_everywhere(session, viewer.id, session_token(request))
+
+
+@router.get("/{user}/tokens", response_model=Listed, responses=ONE)
+async def list_tokens(request: Request, user: str, viewer: Anyone) -> Any:
+    """List a person's tokens that still let in: what each is for and since when; never the token itself."""
+    async with house(request).make() as session:
+        found = _own(await _found(session, user, viewer), viewer)
+        query = select(Token).where(Token.user_id == found.id, col(Token.revoked_at).is_(None)).order_by(col(Token.id))
+        items = [
+            {"id": str(row.id), "label": row.label, "created_at": row.created_at} for row in await session.exec(query)
+        ]
+    return {"items": items, "next": None}
+
+
+@router.delete("/{user}/tokens/{token_id}", status_code=204, responses=ONE)
+async def revoke_token(request: Request, user: str, token_id: UUID, viewer: Anyone) -> None:
+    """Revoke a token: it lets nobody in any more. One's own, and, for an administrator, everybody's."""
+    async with house(request).make() as session, session.begin():
+        found = _own(await _found(session, user, viewer), viewer)
+        row = await session.get(Token, token_id, with_for_update=True)
+        if row is None or row.user_id != found.id or row.revoked_at:
+            raise Refused(404, "There is no such token.")
+        row.revoked_at = datetime.now(UTC)
+
+
 @router.patch("/{user}", responses=ONE | documented(409))
 async def change_user(request: Request, user: str, body: UserPatch, viewer: Anyone) -> dict[str, Any]:
     """Change a person; who is deactivated is shut out at once, and their leads go to others.
@@ -88,7 +135,7 @@ async def change_user(request: Request, user: str, body: UserPatch, viewer: Anyo
 
     async def work(session: AsyncSession) -> dict[str, Any]:
         found = await _found(session, user, viewer, ("admin", "manager"))
-        if beyond := sorted(body.model_fields_set - _may_change(viewer, found)):
+        if beyond := sorted(body.model_fields_set - may_change(viewer, found)):
             raise Refused(403, f"{beyond[0]}: an administrator changes that.")
         if found.id == viewer.id and (body.active is False or body.role not in (None, "admin")):
             raise Refused(409, "You cannot shut yourself out; another administrator can.")
@@ -154,7 +201,15 @@ async def delete_absence(request: Request, user: str, absence_id: UUID, viewer: 
     return await in_transaction(house(request).make, work)
 
 
-def _may_change(viewer: Viewer, found: User) -> frozenset[str]:
+def _own(found: User, viewer: Viewer) -> User:
+    """Return the person if that is the viewer, or the viewer an administrator."""
+    if viewer.role != "admin" and found.id != viewer.id:
+        raise Refused(404, "There is no such user.")
+    return found
+
+
+def may_change(viewer: Viewer, found: User) -> frozenset[str]:
+    """Return which fields of a person the viewer may change."""
     if viewer.role == "admin":
         return frozenset(UserPatch.model_fields)
     own = OWN if found.id == viewer.id else frozenset()
@@ -172,6 +227,8 @@ async def _change(session: AsyncSession, found: User, body: UserPatch, hashed: s
         found.manager_id = await _manager(session, body.manager)
     if hashed:
         found.password_hash = hashed
+    if hashed or body.active is False:
+        await sign_out_everywhere(session, found.id)
     await session.flush()
     if "weight" in given:  # turns that were owed under other shares are owed no more
         await session.exec(sa.update(User).values(credit=0))
@@ -233,6 +290,7 @@ async def _as_json(session: AsyncSession, user: User) -> dict[str, Any]:
         "capacity": user.capacity,
         "territories": user.territories,
         "timezone": user.timezone,
+        "single_keys": user.single_keys,
         "hours": hours.calendar if hours else None,
         "alert_urls": [masked(url) for url in user.alert_urls],
         "team_alert_urls": [masked(url) for url in user.team_alert_urls],
