@@ -111,8 +111,7 @@ for _tag, _form in SCALARS.items():
 def _parse(text: str) -> tuple[Any, Mapping[Path, yaml.Mark]]:
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise AgreementInvalid([Problem(1, 1, "", f"the file is larger than {MAX_BYTES // 1024} KiB")])
-    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
-        text = text.replace("\t", " ")  # JSON may be indented by tabs, YAML may not
+    text = _untabbed(text)
     loader = None
     try:
         loader = _Loader(text)
@@ -134,6 +133,22 @@ def _parse(text: str) -> tuple[Any, Mapping[Path, yaml.Mark]]:
     finally:
         if loader:
             loader.dispose()
+
+
+def compose(text: str) -> yaml.Node:
+    """Return the values of a file that was read without errors as nodes, which know where they stand in it."""
+    loader = _Loader(_untabbed(text))
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    assert node is not None  # noqa: S101 - an empty file is no agreement
+    return node
+
+
+def _untabbed(text: str) -> str:
+    """JSON may be indented by tabs, YAML may not."""
+    return text.replace("\t", " ") if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) else text
 
 
 def _refuse_bombs(text: str) -> None:

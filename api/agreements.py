@@ -1,15 +1,16 @@
 """The agreement over HTTP: drafts, signatures of both sides, activation."""
 
-import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Request
 from sqlmodel import col, select
 
+from agreements.numbers import numbers
 from agreements.reader import read_agreement
 from lifecycle.backtest import Result
-from lifecycle.differences import differences
+from lifecycle.differences import differences, marked
 from models import agreements, reviews
 from models.agreements import CannotSign, agreement_json
 from models.assessment import adopt
@@ -21,6 +22,7 @@ from models.users import Viewer
 from workflows.schedules import review_in_zone
 
 from .auth import EVERYONE, allow
+from .computing import AT_A_TIME
 from .files import FILE, text_of
 from .house import house
 from .idempotency import IdempotentRoute
@@ -36,8 +38,6 @@ Reader = Annotated[Viewer, allow(*EVERYONE)]
 Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
 LISTED = 200
 """Leads in each list of a backtest; the counts beside them are whole."""
-_ONE_BACKTEST = asyncio.Semaphore(1)
-"""A backtest keeps a core busy: the next one waits."""
 
 
 @router.post("", status_code=201, responses=COMMON | documented(409), openapi_extra=FILE)
@@ -56,6 +56,31 @@ async def create_draft(
     except CannotSign as refused:
         raise Refused(409, refused.detail) from None
     return await _shown(request, draft.version)
+
+
+@router.post("/check", responses=COMMON | documented(404), openapi_extra=FILE)
+async def check(
+    request: Request, viewer: Drafter, against: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None
+) -> dict[str, Any]:
+    """Read a file as saving it would, and keep nothing: what it would change `against` a version, and its numbers.
+
+    Without `against` it is compared with the version in force. `numbers` say where in the text each number stands,
+    in UTF-16 units, line ends being one.
+    """
+    source = await text_of(request)
+    found = read_agreement(source)
+    async with house(request).make() as session:
+        row = await (session.get(AgreementVersion, against) if against else agreements.active(session))
+        if against and row is None:
+            raise Refused(404, "There is no such version.")
+        old = (await agreements.load(session, row.version))[0] if row else None
+    changes = [{"change": mark, "said": said} for mark, said in marked(old, found)] if old else []
+    return {
+        "name": found.name,
+        "against": row.version if row else None,
+        "differences": changes,
+        "numbers": [asdict(one) for one in numbers(source)],
+    }
 
 
 @router.get("", response_model=Listed, responses=COMMON)
@@ -211,5 +236,5 @@ async def backtest_version(
         if await session.get(AgreementVersion, version) is None:
             raise Refused(404, "There is no such version.")
         candidate, _ = await agreements.load(session, version)
-    async with _ONE_BACKTEST:
+    async with AT_A_TIME:
         return await backtest(home.make, candidate, datetime.now(UTC), keep=LISTED)

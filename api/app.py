@@ -48,6 +48,7 @@ from . import (
     webhooks,
 )
 from .auth import PUBLIC
+from .computing import Jobs
 from .house import House
 from .live import Live
 from .pages import PAGES
@@ -99,6 +100,7 @@ def create_app(house: House) -> FastAPI:
     app.state.house = house
     app.state.live = Live(house.engine)
     app.state.looks = Looks(house.make)
+    app.state.jobs = Jobs()
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)

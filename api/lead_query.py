@@ -12,10 +12,10 @@ from models.lead_filters import Asked, Sort, Waiting
 _NUMBER: Final = 2**31 - 1
 
 
-def _text(text: str | None) -> str | None:
-    if text and ("\x00" in text or any("\ud800" <= char <= "\udfff" for char in text)):
+def _text(text: str) -> str:
+    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("holds a character that is no text")
-    return text.strip() if text else text
+    return text.strip()
 
 
 def _without_blanks(given: Any) -> Any:
@@ -24,8 +24,9 @@ def _without_blanks(given: Any) -> Any:
 
 BLANK: Final = BeforeValidator(lambda given: None if given == "" else given)
 """A form sends its empty fields too: they ask for nothing."""
-Text = Annotated[str | None, BLANK, Field(max_length=200), AfterValidator(_text)]
-Number = Annotated[int | None, BLANK, Field(ge=-_NUMBER, le=_NUMBER)]
+Text = Annotated[Annotated[str, Field(max_length=200), AfterValidator(_text)] | None, BLANK]
+Number = Annotated[Annotated[int, Field(ge=-_NUMBER, le=_NUMBER)] | None, BLANK]
+Version = Annotated[Annotated[int, Field(ge=1, le=_NUMBER)] | None, BLANK]
 
 
 class LeadQuery(BaseModel):
@@ -38,7 +39,7 @@ class LeadQuery(BaseModel):
     sla: Annotated[Literal["due", "overdue"] | None, BLANK] = None
     track: Annotated[Text, Field(description="a track's id, or `none`")] = None
     source: Text = None
-    version: Annotated[int | None, BLANK, Field(ge=1, le=_NUMBER, description="of the agreement")] = None
+    version: Annotated[Version, Field(description="of the agreement")] = None
     score_from: Number = None
     score_to: Number = None
     key_account: Annotated[bool | None, BLANK] = None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
+import orjson
 import structlog
 from fastapi import APIRouter, Body, Query, Request, Response
 from sqlmodel import col, select
@@ -40,10 +41,12 @@ from .auth import EVERYONE, SALES, allow
 from .house import House, house, own_lead, seen_lead
 from .idempotency import IdempotentRoute
 from .lead_query import ListQuery
-from .problems import Refused, documented, wrong
+from .problems import Refused, answer_to, documented, wrong
 from .schemas import (
     AcceptBody,
     AssignBody,
+    AssignedMany,
+    AssignManyBody,
     AttemptBody,
     CloseBody,
     EnrollBody,
@@ -71,6 +74,9 @@ Marketer = Annotated[Viewer, allow("marketing", "manager")]
 Keeper = Annotated[Viewer, allow("marketing", "manager", "ops")]
 Reader = Annotated[Viewer, allow(*EVERYONE)]
 Limit = Annotated[int, Query(ge=1, le=500)]
+Giver = Annotated[Viewer, allow("manager", "ops")]
+AT_ONCE: Final = 8
+"""Decisions of one request that are under way at the same time."""
 LONGEST_SLEEP: Final = timedelta(days=3_653)
 """A date to wake a lead on lies within ten years: what lies further is a slip, and more than a timer can take."""
 
@@ -97,6 +103,38 @@ async def list_leads(request: Request, viewer: Reader, query: Annotated[ListQuer
         return await leads.list_leads(
             session, viewer=viewer, sort=query.sort, limit=query.limit, cursor=query.cursor, **query.asked
         )
+
+
+@router.post("/assign", response_model=AssignedMany, responses=COMMON)
+async def assign_many(request: Request, body: AssignManyBody, viewer: Giver) -> dict[str, Any]:
+    """Give up to 200 leads to someone else, each by itself: one that is refused holds up no other.
+
+    When Temporal stops answering the whole is answered 503; sent again with the same `Idempotency-Key`, what was
+    given already counts once.
+    """
+    owner, turns = await _heir(house(request), body.owner), asyncio.Semaphore(AT_ONCE)
+    command = Assign(by=str(viewer.id), owner=str(owner.id))
+
+    async def give(lead_id: UUID) -> dict[str, Any]:
+        update_id = f"{request.state.update_id}:{lead_id}"
+        async with turns:
+            try:
+                await _decide(request, lead_id, viewer, command, note=body.note, update_id=update_id)
+            except Exception as error:
+                refusal = answer_to(error)
+                if refusal is None or (refusal.status_code >= 500 and not isinstance(error, LeadUnknown)):
+                    raise
+                return {"lead": lead_id, "outcome": "refused", "detail": orjson.loads(refusal.body)["detail"]}
+        return {"lead": lead_id, "outcome": "done", "detail": None}
+
+    try:
+        async with asyncio.TaskGroup() as group:  # what cannot go on ends the rest: they would wait in vain
+            given = [group.create_task(give(lead_id)) for lead_id in dict.fromkeys(body.leads)]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    items = [one.result() for one in given]
+    done = sum(one["outcome"] == "done" for one in items)
+    return {"items": items, "done": done, "refused": len(items) - done}
 
 
 @router.get("/{lead_id}", response_model=LeadView, responses=ONE)
@@ -254,16 +292,20 @@ async def close(request: Request, lead_id: UUID, body: CloseBody, viewer: SalesP
 
 
 @router.post("/{lead_id}/assign", response_model=LeadView, responses=DECISION)
-async def assign(
-    request: Request, lead_id: UUID, body: AssignBody, viewer: Annotated[Viewer, allow("manager", "ops")]
-) -> Any:
+async def assign(request: Request, lead_id: UUID, body: AssignBody, viewer: Giver) -> Any:
     """Give the lead to someone else."""
-    async with house(request).make() as session:
-        owner = await find_user(session, body.owner)
-    if owner is None or not owner.active or owner.role not in (*SALES, "admin"):
-        raise wrong("owner", "is nobody of the sales side who is active")
+    owner = await _heir(house(request), body.owner)
     command = Assign(by=str(viewer.id), owner=str(owner.id))
     return await _decide(request, lead_id, viewer, command, note=body.note)
+
+
+async def _heir(home: House, email: str) -> User:
+    """Return whom leads may be given to, by e-mail address; raises Refused (422)."""
+    async with home.make() as session:
+        owner = await find_user(session, email)
+    if owner is None or not owner.active or owner.role not in (*SALES, "admin"):
+        raise wrong("owner", "is nobody of the sales side who is active")
+    return owner
 
 
 @router.post("/{lead_id}/enroll", response_model=LeadView, responses=DECISION)
@@ -315,23 +357,29 @@ async def _refuse_others_lead(home: House, viewer: Viewer, profile: dict[str, An
 
 
 async def _decide(
-    request: Request, lead_id: UUID, viewer: Viewer, command: Command, note: str | None = None, **words: Any
+    request: Request,
+    lead_id: UUID,
+    viewer: Viewer,
+    command: Command,
+    note: str | None = None,
+    update_id: str | None = None,
+    **words: Any,
 ) -> dict[str, Any]:
     """Carry a decision to the lead's workflow, on the stage that the decider saw; answer with the lead.
 
     Words are personal: they go into the database first, and only the id of the note travels on.
     """
-    home = house(request)
+    home, update_id = house(request), update_id or request.state.update_id
     lead = await own_lead(home, lead_id, viewer)
     stage = Stage(lead["stage"])
     if stage in TERMINAL:
-        await _answer_of_closed(home, lead_id, stage, command, request.state.update_id)
+        await _answer_of_closed(home, lead_id, stage, command, update_id)
         return await _answer(home, lead_id)
     body = words | ({"note": note} if note else {})
     note_id = await leads.add_note(home.make, lead_id, viewer.id, body, datetime.now(UTC)) if body else None
     command = command.model_copy(update={"seen": stage, "note": note_id})
     try:
-        await _carry(home, lead_id, command, request.state.update_id)
+        await _carry(home, lead_id, command, update_id)
     except (NotPossible, LeadUnknown) as refused:  # a decision that Temporal may still take keeps its note
         if note_id:
             await leads.drop_note(home.make, note_id)

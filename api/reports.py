@@ -7,15 +7,19 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AfterValidator, BaseModel, Field
 
+from lifecycle.backtest import Worth
 from lifecycle.reasons import Reason
 from lifecycle.stages import ClockKind, Stage
-from models import reports
+from models import agreements, reports
+from models.backtest import criteria_worth
 from models.reports import Period
+from models.tables import AgreementVersion
 from models.users import Viewer
 
 from .auth import EVERYONE, allow
+from .computing import AT_A_TIME
 from .house import house
-from .problems import documented, wrong
+from .problems import Refused, documented, wrong
 
 router = APIRouter(prefix="/api/reports", tags=["reports"])
 COMMON: Final = documented(401, 403, 422, 500, 503)
@@ -247,6 +251,14 @@ class FunnelReport(Report):
     by_source: list[SourceFunnel]
 
 
+class CriteriaReport(Report):
+    """What each criterion of an agreement was worth, against each goal: accepted, sql, won."""
+
+    agreement_version: int
+    mqls: int
+    criteria: dict[str, list[Worth]]
+
+
 @router.get("/funnel", response_model=FunnelReport, responses=COMMON)
 async def read_funnel(request: Request, viewer: Reader, period: Asked) -> Any:
     """Return where leads are, which stages they entered, and how many came further."""
@@ -273,6 +285,25 @@ async def read_rejections(request: Request, viewer: Reader, period: Asked) -> An
     """Return what sales gave back, by reason, source, criterion and agreement version."""
     async with house(request).make() as session:
         return _of(period, await reports.rejections(session, period))
+
+
+@router.get("/criteria", response_model=CriteriaReport, responses=COMMON | documented(404, 409))
+async def read_criteria(
+    request: Request, viewer: Reader, period: Asked, version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None
+) -> Any:
+    """Return what became of the period's MQLs that had met each criterion of a version (in force), and of the others.
+
+    The past is replayed for it, which takes seconds; one such question is answered at a time.
+    """
+    make = house(request).make
+    async with make() as session:
+        row = await (session.get(AgreementVersion, version) if version else agreements.active(session))
+        if row is None:
+            raise Refused(404, "There is no such version.") if version else Refused(409, "No agreement is in force.")
+        agreement, _ = await agreements.load(session, row.version)
+    async with AT_A_TIME:
+        found = await criteria_worth(make, agreement, period)
+    return _of(period, {"agreement_version": row.version, **found})
 
 
 def _of(period: Period, report: dict[str, Any]) -> dict[str, Any]:

@@ -142,6 +142,12 @@ class AssignBody(Body):
     note: Words | None = None
 
 
+class AssignManyBody(AssignBody):
+    """Who is to have these leads, by e-mail address."""
+
+    leads: Annotated[list[Annotated[UUID, Field(strict=False)]], Field(min_length=1, max_length=200)]
+
+
 class MergeBody(Body):
     """The lead that is the same person."""
 
@@ -376,6 +382,22 @@ class Listed(BaseModel):
 
     items: list[dict[str, Any]]
     next: str | None
+
+
+class AssignedOne(BaseModel):
+    """What became of one of the leads that somebody else is to have; `detail` says why it was refused."""
+
+    lead: UUID
+    outcome: Literal["done", "refused"]
+    detail: str | None
+
+
+class AssignedMany(BaseModel):
+    """What became of each lead that somebody else is to have, and how many were given and refused."""
+
+    items: list[AssignedOne]
+    done: int
+    refused: int
 
 
 class LeadList(BaseModel):

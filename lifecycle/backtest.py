@@ -295,10 +295,11 @@ class Backtest:
         for (met, fate), count in self._by_met.items():
             if (came := getattr(fate, goal)) is not None:
                 known[met, came] += count
-        return [_worth(kind, id_, 1 << bit, known) for bit, (kind, id_) in enumerate(self._candidate.judge.criteria)]
+        return [worth_of(kind, id_, 1 << bit, known) for bit, (kind, id_) in enumerate(self._candidate.judge.criteria)]
 
 
-def _worth(kind: str, id_: str, bit: int, known: Mapping[tuple[int, bool], int]) -> Worth:
+def worth_of(kind: str, id_: str, bit: int, known: Mapping[tuple[int, bool], int]) -> Worth:
+    """Return one criterion's worth; `known` counts MQLs by the bits of what they had met, and whether they came."""
     split: Counter[tuple[bool, bool]] = Counter()
     for (met, came), count in known.items():
         split[bool(met & bit), came] += count

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import Final
 
 from .agreement import Action, Agreement, Calendar, EnrollAction, ReassignRung, RecyclePath, RoutingRule, Sla
-from .reasons import Reason
+from .reasons import Bant, Reason
 from .scoring import describe
+from .stages import Stage
 from .storyline import length
 
 _DAYS: Final = {
@@ -84,7 +85,7 @@ def sections(agreement: Agreement) -> tuple[Section, ...]:
 
 
 def _definitions(agreement: Agreement) -> Iterator[Clause]:
-    yield from (Clause(text, stage) for stage, text in agreement.definitions.items())
+    yield from (Clause(agreement.definitions[stage], stage) for stage in Stage if stage in agreement.definitions)
 
 
 def _ready(agreement: Agreement) -> Iterator[Clause]:
@@ -128,8 +129,9 @@ def _bant(agreement: Agreement) -> Iterator[Clause]:
         yield Clause(f"The rep has at least {asked.require} of the four answers: budget, authority, need, timeline.")
     else:
         yield Clause("The rep needs none of the four answers: budget, authority, need, timeline.")
-    for answer, points in asked.points.items():
-        yield Clause(f"{_sentence(answer)} is known, also before the call", answer, points)
+    for answer in Bant:
+        if answer in asked.points:
+            yield Clause(f"{_sentence(answer)} is known, also before the call", answer, asked.points[answer])
 
 
 def _sla(agreement: Agreement) -> Iterator[Clause]:

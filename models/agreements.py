@@ -176,6 +176,31 @@ async def activate(make: Sessions, version: int, in_flight: str, now: datetime) 
     return await in_transaction(make, work)
 
 
+async def versions(
+    session: AsyncSession, *, limit: int = 1, cursor: int | None = None, only: int | None = None
+) -> list[dict[str, Any]]:
+    """Return versions without what they say, newest first, each with its author and who signed it; `only` that one."""
+    number = col(AgreementVersion.version)
+    names = ("version", "name", "status", "in_flight", "created_at", "activated_at")
+    query: Any = (
+        sa.select(*(getattr(AgreementVersion, name) for name in names), col(User.email).label("author"))
+        .outerjoin(User, col(User.id) == col(AgreementVersion.author_id))
+        .where(number == only if only else number < cursor if cursor else sa.true())
+        .order_by(number.desc())
+        .limit(limit)
+    )
+    found = [dict(row) | {"signatures": {}} for row in (await session.exec(query)).mappings()]
+    by_number = {one["version"]: one["signatures"] for one in found}
+    signed = (
+        select(Signature.version, Signature.side, User.email, Signature.at)
+        .join(User, col(User.id) == col(Signature.user_id))
+        .where(col(Signature.version).in_(by_number))
+    )
+    for version, side, email, at in await session.exec(signed):
+        by_number[version][side] = {"by": email, "at": at}
+    return found
+
+
 async def agreement_json(session: AsyncSession, row: AgreementVersion) -> dict[str, Any]:
     """Return a version as the API shows it, signatures by e-mail address."""
     query = (

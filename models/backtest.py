@@ -17,16 +17,18 @@ from lifecycle.judging import Fate, Past, arrival
 from lifecycle.routing import Candidate
 from lifecycle.scoring import Engagement, Scorer
 from lifecycle.stages import ClockKind, Event
+from lifecycle.worth import CriteriaWorth
 
 from . import agreements
 from .calendars import Calendars
-from .reports import ANSWERS
+from .reports import ANSWERS, Period
 from .session import Sessions
 from .tables import Account, ClockSpell, Lead, TimelineEntry, User
 
 PAGE: Final = 500
 OBSERVED: Final = timedelta(weeks=13)
 """How far back the pace of people is looked for."""
+_EVERY: Final = sa.true()
 _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -67,15 +69,52 @@ async def backtest(
     )
 
 
+_DECIDED: Final = (
+    Event.ACCEPTED, Event.REJECTED, Event.REJECTED_FOR_GOOD, Event.REACHED_NOBODY, Event.QUALIFIED, Event.RETURNED,
+    Event.WON, Event.LOST,
+)  # fmt: skip
+"""After one of these, something is known to have become of a lead."""
+
+
+async def criteria_worth(
+    make: Sessions, agreement: Agreement, period: Period, *, progress: Callable[[int], Any] = lambda leads: None
+) -> dict[str, Any]:
+    """Return what each criterion was worth for the leads that the agreement makes an MQL in the period.
+
+    Only leads that sales decided about are read; `progress` hears how many are done.
+    """
+    decided = sa.exists().where(
+        col(TimelineEntry.lead_id) == col(Lead.id),
+        col(TimelineEntry.version).is_not(None),
+        col(TimelineEntry.kind).in_([event.value for event in _DECIDED]),
+    )
+    run = CriteriaWorth(agreement, lambda at: period.begins <= at < period.ends)
+    async with make() as session:
+        await session.connection(execution_options=_SNAPSHOT)
+        async for page in history(session, Scorer(agreement).event_names, {}, decided):
+            await asyncio.to_thread(run.take, page)
+            progress(len(page))
+    return {"mqls": run.mqls, "criteria": run.worth()}
+
+
+async def leads_to_replay(session: AsyncSession) -> int:
+    """Return how many leads a backtest reads."""
+    whole = sa.select(sa.func.count()).select_from(Lead).where(col(Lead.merged_into).is_(None))
+    return int((await session.exec(whole)).scalar_one())  # type: ignore[call-overload]
+
+
 def _named(candidate: Agreement, baseline: Agreement | None) -> frozenset[str]:
     names = Scorer(candidate).event_names
     return names | Scorer(baseline).event_names if baseline else names
 
 
 async def history(
-    session: AsyncSession, events: Collection[str], fates: Mapping[str, Fate]
+    session: AsyncSession,
+    events: Collection[str],
+    fates: Mapping[str, Fate],
+    which: sa.ColumnElement[bool] = _EVERY,
 ) -> AsyncIterator[list[Past]]:
-    """Yield every lead, in pages, with all that is on record of it; only `events` have their properties.
+    """Yield every lead, or those of `which`, in pages, with all that is on record; only `events` have properties.
 
     Leads come by a cursor of the server's; the caller's transaction is the snapshot. One that was merged into another
     is not there: its engagements are the other's.
@@ -86,7 +125,7 @@ async def history(
             sa.case((col(Account.key_account), col(Account.owner_id))),
         )
         .outerjoin(Account, col(Account.id) == col(Lead.account_id))
-        .where(col(Lead.merged_into).is_(None))
+        .where(col(Lead.merged_into).is_(None), which)
         .order_by(col(Lead.id))
     )  # fmt: skip
     leads = await session.stream(query, execution_options={"yield_per": PAGE})

@@ -42,13 +42,22 @@ class Order:
     descending: bool = False
     joins: tuple[Any, ...] = ()
 
-    def part(self, id_: Any, where: Sequence[Any], *, limit: int, cursor: str | None = None) -> sa.Subquery:
-        """Return `id` and `key` of the `limit` rows after `cursor`, and of one more. Raises BadCursor."""
+    def part(
+        self, id_: Any, where: Sequence[Any], *, limit: int, cursor: str | None = None, few: bool = False
+    ) -> sa.Subquery:
+        """Return `id` and `key` of the `limit` rows after `cursor`, and of one more. Raises BadCursor.
+
+        With `few` all rows are found first, then sorted. PostgreSQL would go along the order until it has enough, which
+        is right for what is frequent, and means reading the whole table for what is not; it often guesses wrong.
+        """
         keys = [id_] if self.key is None else [self.key, id_]
         query = sa.select(id_.label("id"), keys[0].label("key")).where(*where, *self.joins)
         if cursor:
             here, after = sa.tuple_(*keys), sa.tuple_(*map(sa.literal, self._after(cursor)))
             query = query.where(here < after if self.descending else here > after)
+        if few:
+            found = query.offset(0).subquery("found")
+            query, keys = sa.select(found.c.id, found.c.key), [found.c.key, found.c.id]
         return query.order_by(*map(self._directed, keys)).limit(limit + 1).subquery("part")
 
     def sorting(self, part: sa.Subquery) -> list[Any]:
@@ -79,9 +88,10 @@ async def read_part(
     *,
     limit: int,
     cursor: str | None = None,
+    few: bool = False,
 ) -> tuple[list[Any], str | None]:
     """Return the rows of a part of what the query `read` reads, and the cursor of the next. Raises BadCursor."""
-    part = order.part(id_, where, limit=limit, cursor=cursor)
+    part = order.part(id_, where, limit=limit, cursor=cursor, few=few)
     query = read.add_columns(part.c.key, part.c.id).join(part, part.c.id == id_).order_by(*order.sorting(part))
     rows = (await session.exec(query)).all()
     more = order.cursor(*rows[limit - 1][-2:]) if len(rows) > limit else None

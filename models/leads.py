@@ -201,11 +201,15 @@ async def list_leads(
     limit: int = 50,
     cursor: str | None = None,
     now: datetime | None = None,
+    few: bool = False,
     **asked: Unpack[Asked],
 ) -> Page:
-    """List the leads that `viewer` may see and that are as `asked`, in the order of `sort`. Raises BadCursor."""
+    """List the leads that `viewer` may see and that are as `asked`, in the order of `sort`. Raises BadCursor.
+
+    `few` says that not many are, as far as the caller knows: it changes how they are found, not what is found.
+    """
     where = [seen_by(viewer), *conditions(asked, viewer, now or datetime.now(UTC))]
-    return await _listed(session, SORTS[sort or usual(asked)], where, limit, cursor)
+    return await _listed(session, SORTS[sort or usual(asked)], where, limit, cursor, few=few)
 
 
 async def list_queue(
@@ -225,8 +229,10 @@ async def list_queue(
     return await _listed(session, SORTS["due"], where, limit, cursor)
 
 
-async def _listed(session: AsyncSession, order: Order, where: list[Any], limit: int, cursor: str | None) -> Page:
-    rows, more = await read_part(session, _READ, order, col(Lead.id), where, limit=limit, cursor=cursor)
+async def _listed(
+    session: AsyncSession, order: Order, where: list[Any], limit: int, cursor: str | None, *, few: bool = False
+) -> Page:
+    rows, more = await read_part(session, _READ, order, col(Lead.id), where, limit=limit, cursor=cursor, few=few)
     return Page([_as_json(*row) for row in rows], more)
 
 

@@ -229,6 +229,7 @@ HOLDINGS: Final[Sequence[Holding]] = (
             find=_quarantined),
     Holding(t.IdempotencyKey, Fate.CLEARED, lead=_c("route fingerprint body"), staff=_c("user_id"),
             plain=_c("key status created_at"), find=_answered),
+    Holding(t.LeadWords, Fate.GOES, lead=_c("lead_id name words source"), find=_of(col(t.LeadWords.lead_id))),
     Holding(t.Lead, Fate.GOES,
             lead=_c("id email profile issues account_id persona score fit behaviour profile_at assessed_at stage cycle"
                     " cycle_since version track awaits merged_into sla_kind sla_due_at sla_breached_at bant state"

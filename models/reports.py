@@ -41,8 +41,8 @@ ANSWERS: Final[Mapping[ClockKind, tuple[Event, ...]]] = {
 WOLF: Final = (Reason.NO_FIT, Reason.NO_BANT, Reason.INACCURATE_DATA)
 """Reasons that say: this was no lead for sales, and could have been known."""
 _GIVEN_BACK: Final = (Event.REJECTED, Event.REJECTED_FOR_GOOD, Event.REACHED_NOBODY, Event.RETURNED)
-_PATH: Final = (Stage.NURTURE, Stage.MQL, Stage.SAL, Stage.SQL, Stage.WON)
-_STEPS: Final = tuple(pairwise(_PATH))
+PATH: Final = (Stage.NURTURE, Stage.MQL, Stage.SAL, Stage.SQL, Stage.WON)
+_STEPS: Final = tuple(pairwise(PATH))
 _MILESTONES: Final = (*_STEPS[1:], (Stage.MQL, Stage.WON))
 _RECYCLED: Final = sorted({(rule.source.value, rule.target.value) for rule in RULES if rule.effect is Effect.RECYCLE})
 _NO_CLOCKS: Final[Figures] = {
@@ -333,8 +333,8 @@ def _stays(period: Period) -> sa.CTE:
 def _cycles(period: Period) -> sa.CTE:
     """Each cycle with a stay that began in the period: when it came to which stage, at most once to each."""
     stays = _stays(period)
-    concerned = stays.c.stage.in_([*_PATH]) & (stays.c.begun_at < period.ends)
-    when = [sa.func.min(stays.c.begun_at).filter(stays.c.stage == stage.value).label(stage) for stage in _PATH]
+    concerned = stays.c.stage.in_([*PATH]) & (stays.c.begun_at < period.ends)
+    when = [sa.func.min(stays.c.begun_at).filter(stays.c.stage == stage.value).label(stage) for stage in PATH]
     within = [sa.case((at < period.ends, at)).label(f"{at.name}_in_period") for at in when]
     return (
         sa.select(col(Lead.profile)["source"].astext.label("source"), *when, *within)

@@ -102,8 +102,8 @@ async def candidates(session: AsyncSession, at: datetime) -> list[Candidate]:
     """Return every active rep as routing sees them at `at`."""
     reps = list(await session.exec(select(User).where(User.role == "rep", col(User.active)).order_by(col(User.id))))
     away = await absent(session, [rep.id for rep in reps], at)
-    taken = await _taken(session, [rep.id for rep in reps if rep.capacity is not None], at)
-    return [_candidate(rep, away.get(rep.id), taken.get(rep.id)) for rep in reps]
+    given = await taken(session, [rep.id for rep in reps if rep.capacity is not None], at)
+    return [_candidate(rep, away.get(rep.id), given.get(rep.id)) for rep in reps]
 
 
 def _candidate(rep: User, back: datetime | None, taken: tuple[int, datetime] | None) -> Candidate:
@@ -137,7 +137,7 @@ async def absent(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[U
     return dict((await session.exec(query)).all())
 
 
-async def _taken(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[UUID, tuple[int, datetime]]:
+async def taken(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[UUID, tuple[int, datetime]]:
     """Return how many leads each of `ids` was given in the month before `at`, and when the first of them."""
     if not ids:
         return {}

@@ -228,7 +228,7 @@ class Lead(SQLModel, table=True):
     __tablename__ = "leads"
     __table_args__ = (
         sa.Index("leads_by_owner", "owner_id", "sla_due_at", postgresql_include=["stage", "merged_into"]),
-        sa.Index("leads_by_stage", "stage", "id", postgresql_include=["merged_into"]),
+        sa.Index("leads_by_stage", "stage", "id", postgresql_include=["merged_into", "track"]),
         sa.Index("leads_by_score", "score", "id", postgresql_include=["stage", "merged_into"]),
         sa.Index("leads_by_due", sa.text(DUE_OR_NEVER), "id"),
         sa.Index("leads_by_change", "updated_at", "id"),

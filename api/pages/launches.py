@@ -1,6 +1,6 @@
 """Launches in the browser: which there are, whom a new one would reach, and how far one is."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -27,15 +27,17 @@ from ..launches import checked_segment
 from ..problems import Refused
 from .frame import Desk, PageRoute, page, render, words
 from .segment_form import OPS, raw_segment, rows, scalar, sentences
-from .sheets import sheet
+from .sheets import streamed
 from .tracks import asks
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 LaunchDesk = Annotated[Desk, page("marketing", "manager", "ops")]
 StartDesk = Annotated[Desk, page("marketing", "manager")]
+Became = Literal["waiting", "enrolled", "skipped"] | None
+Reason = Annotated[str | None, Query(max_length=500)]
 SHOWN: Final = 50
 RECENT: Final = 30
-MOST: Final = 100_000
+AT_ONCE: Final = 500
 _COLUMNS: Final = ("id", "name", "email", "company", "stage", "track", "state", "reason")
 
 
@@ -70,23 +72,14 @@ async def count_launch(desk: StartDesk) -> Response:
 
 @router.get("/launches/{launch_id}")
 async def read_launch(
-    desk: LaunchDesk,
-    launch_id: UUID,
-    state: Literal["waiting", "enrolled", "skipped"] | None = None,
-    reason: Annotated[str | None, Query(max_length=500)] = None,
-    cursor: UUID | None = None,
-    form: Annotated[str | None, Query(alias="as", pattern="^csv$")] = None,
+    desk: LaunchDesk, launch_id: UUID, state: Became = None, reason: Reason = None, cursor: UUID | None = None
 ) -> Response:
     """Show how far a launch is, and what became of each lead."""
     async with desk.home.make() as session:
-        shown = await launches.launch_json(session, launch_id)
-        if shown is None:
-            raise Refused(404, "There is no such launch.")
-        which: dict[str, Any] = {"state": state, "reason": reason}
-        if form:
-            found = await launches.launch_leads(session, launch_id, desk.viewer, **which, limit=MOST)
-            return sheet(f"launch-{launch_id}.csv", _COLUMNS, found.items)
-        found = await launches.launch_leads(session, launch_id, desk.viewer, **which, limit=SHOWN, cursor=cursor)
+        shown = await _launch(session, launch_id)
+        found = await launches.launch_leads(
+            session, launch_id, desk.viewer, state=state, reason=reason, limit=SHOWN, cursor=cursor
+        )
         known = await tracks.names(session)
     segment = Segment.model_validate(shown["segment"])
     left = timedelta(seconds=shown["waiting"] / shown["rate"]) if shown["state"] == launches.RUNNING else None
@@ -94,6 +87,32 @@ async def read_launch(
         desk.request, "launch.html", launch=shown, leads=found.items, next=found.next, called=known.get(shown["track"]),
         said=sentences(segment, known), left=left, state=state, reason=reason,
     )  # fmt: skip
+
+
+@router.get("/launches/{launch_id}/leads.csv")
+async def export_leads(desk: LaunchDesk, launch_id: UUID, state: Became = None, reason: Reason = None) -> Response:
+    """Give the leads of a launch as a file, all of them."""
+    async with desk.home.make() as session:
+        await _launch(session, launch_id)
+    return streamed(f"launch-{launch_id}.csv", _COLUMNS, _parts(desk, launch_id, {"state": state, "reason": reason}))
+
+
+async def _launch(session: AsyncSession, launch_id: UUID) -> dict[str, Any]:
+    found = await launches.launch_json(session, launch_id)
+    if found is None:
+        raise Refused(404, "There is no such launch.")
+    return found
+
+
+async def _parts(desk: Desk, launch_id: UUID, which: dict[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
+    cursor: UUID | None = None
+    while True:
+        async with desk.home.make() as session:  # no connection is held while somebody downloads slowly
+            found = await launches.launch_leads(session, launch_id, desk.viewer, **which, limit=AT_ONCE, cursor=cursor)
+        yield found.items
+        if found.next is None:
+            return
+        cursor = UUID(found.next)
 
 
 # --- the question ----------------------------------------------------------------------------------------------------

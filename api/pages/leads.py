@@ -29,6 +29,8 @@ SHOWN: Final = 50
 MOST: Final = 100_000
 """Leads in a file."""
 AT_ONCE: Final = 1_000
+FEW: Final = 5_000
+"""Leads that are sooner sorted than looked for along an order."""
 # fmt: off
 CLOCKS: Final = {"due": "a clock runs", "overdue": "overdue"}
 WAITS: Final = {"somebody_free": "somebody who is free", "repair": "mended data"}
@@ -54,10 +56,18 @@ async def list_leads(desk: AnyDesk, query: Annotated[PageQuery, Query()]) -> Res
     asked = query.asked
     of_any_stage = asked.copy() | {"stage": None}
     async with desk.home.make() as session:
-        found = await leads.list_leads(
-            session, viewer=desk.viewer, sort=query.sort, limit=SHOWN, cursor=query.cursor, now=desk.now, **asked
-        )
         counts = await leads.counts_by_stage(session, viewer=desk.viewer, now=desk.now, **of_any_stage)
+        few = sum(counts.get(stage, 0) for stage in query.stage or Stage) < FEW
+        found = await leads.list_leads(
+            session,
+            viewer=desk.viewer,
+            sort=query.sort,
+            limit=SHOWN,
+            cursor=query.cursor,
+            now=desk.now,
+            few=few,
+            **asked,
+        )
         clocks = await countdowns(session, found.items, desk.now)
         saved = await views.list_views(session, desk.viewer, "/leads")
         choices = await _choices(session, query)

@@ -1,6 +1,7 @@
 """Mails in the browser: which were written, one as it was sent with what came back, and where their links lead."""
 
 import re
+from collections.abc import AsyncIterator
 from email import message_from_bytes
 from email.policy import default
 from email.utils import format_datetime
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 from sqlmodel import col, select
 
 from activities.mail import Letter, written
@@ -20,45 +21,63 @@ from models.tables import Link
 from ..mails import State, Step, TrackName, Version
 from ..problems import Refused
 from .frame import Desk, PageRoute, page, render
-from .sheets import sheet
+from .sheets import streamed
 from .tracks import framed
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 MailDesk = Annotated[Desk, page("marketing", "manager", "ops")]
 BLANK: Final = BeforeValidator(lambda given: given or None)
-"""A form sends its empty fields, too."""
 SHOWN: Final = 50
-MOST: Final = 5_000
+AT_ONCE: Final = 500
 _COLUMNS: Final = (
     "created_at", "sent_at", "state", "said", "to", "name", "lead", "track", "track_version", "step", "subject",
     "opened_at", "clicked_at", "id",
 )  # fmt: skip
 
 
+class MailQuery(BaseModel):
+    """What the list asks for; a form sends its empty fields, too."""
+
+    state: Annotated[State | None, BLANK] = None
+    track: Annotated[TrackName, BLANK] = None
+    step: Annotated[Step, BLANK] = None
+    version: Annotated[Version, BLANK] = None
+    lead: Annotated[UUID | None, BLANK] = None
+    cursor: UUID | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked for, beside the page."""
+        return self.model_dump(exclude_none=True, exclude={"cursor"})
+
+
 @router.get("/mails")
-async def list_mails(
-    desk: MailDesk,
-    state: Annotated[State | None, BLANK] = None,
-    track: Annotated[TrackName, BLANK] = None,
-    step: Annotated[Step, BLANK] = None,
-    version: Annotated[Version, BLANK] = None,
-    lead: Annotated[UUID | None, BLANK] = None,
-    cursor: UUID | None = None,
-    form: Annotated[str | None, Query(alias="as", pattern="^csv$")] = None,
-) -> Response:
-    """Show mails to leads, newest first; as a file, if that is asked for."""
-    which: dict[str, Any] = {"state": state, "track": track, "step": step, "version": version, "lead": lead}
+async def list_mails(desk: MailDesk, query: Annotated[MailQuery, Query()]) -> Response:
+    """Show mails to leads, newest first."""
     async with desk.home.make() as session:
-        if form:
-            found = await mails.list_mails(session, desk.viewer, **which, limit=MOST)
-            return sheet("mails.csv", _COLUMNS, found.items)
-        found = await mails.list_mails(session, desk.viewer, **which, limit=SHOWN, cursor=cursor)
+        found = await mails.list_mails(session, desk.viewer, **query.asked, limit=SHOWN, cursor=query.cursor)
         known = await tracks.names(session)
-    asked = {name: value for name, value in which.items() if value is not None}
     return render(
-        desk.request, "mails.html", mails=found.items, next=found.next, asked=asked, states=mails.STATES, tracks=known,
-        most=MOST,
+        desk.request, "mails.html", mails=found.items, next=found.next, asked=query.asked, states=mails.STATES,
+        tracks=known,
     )  # fmt: skip
+
+
+@router.get("/mails.csv")
+async def export_mails(desk: MailDesk, query: Annotated[MailQuery, Query()]) -> Response:
+    """Give the same list as a file, all of it."""
+    return streamed(f"mails-{desk.now:%Y-%m-%d}.csv", _COLUMNS, _parts(desk, query.asked))
+
+
+async def _parts(desk: Desk, which: dict[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
+    cursor: UUID | None = None
+    while True:
+        async with desk.home.make() as session:  # no connection is held while somebody downloads slowly
+            found = await mails.list_mails(session, desk.viewer, **which, limit=AT_ONCE, cursor=cursor)
+        yield found.items
+        if found.next is None:
+            return
+        cursor = UUID(found.next)
 
 
 @router.get("/mails/links")

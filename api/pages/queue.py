@@ -12,6 +12,7 @@ from ..auth import EVERYONE, SALES
 from .actions import actions_for
 from .clocks import countdowns
 from .frame import Desk, PageRoute, page, render
+from .lead import sellers, tracks
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 SalesDesk = Annotated[Desk, page(*SALES)]
@@ -32,9 +33,10 @@ async def queue(
             session, owner=owner, stages=[Stage(stage)] if stage else sorted(WITH_SALES), limit=SHOWN, cursor=cursor
         )
         clocks = await countdowns(session, found.items, desk.now)
+        choices = {"sellers": await sellers(session), "tracks": await tracks(session)}
     return render(
         desk.request, "queue.html", leads=found.items, next=found.next, counts=counts, stage=stage,
-        clocks=clocks, actions=offered(desk, found.items),
+        clocks=clocks, actions=offered(desk, found.items), **choices,
     )  # fmt: skip
 
 

@@ -173,6 +173,10 @@ function problemLine(text) {
 function showAnswer(form, body) {
   const place = $(form.dataset.shows);
   for (const part of $$("[data-answer]", place)) part.textContent = body[part.dataset.answer] ?? "";
+  for (const { lead, detail } of body.items ?? []) {
+    const outcome = document.getElementById(`outcome-${lead}`);
+    if (outcome) outcome.textContent = detail ?? outcome.dataset.done;
+  }
   place.hidden = false;
   place.scrollIntoView({ block: "nearest" });
 }

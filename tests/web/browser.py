@@ -1,5 +1,6 @@
 """A real browser that looks at pages and says what is wrong with what it saw."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from tests.web.world import PASSWORD, ROLES, World
 
 WIDE: Final = (1440, 900)
 NARROW: Final = (360, 800)
-_QUIET: Final = (
+QUIET: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run",
 )  # fmt: skip
@@ -35,6 +36,8 @@ _AXE: Final = """async ([place, only]) => {
     .filter((one) => ["serious", "critical"].includes(one.impact))
     .map((one) => `${one.id}: ${one.help}: ${told(one)}`);
 }"""
+_PATIENCE: Final = 120
+"""Seconds for one page; a browser may hang for ever."""
 _BY_LOOK: Final = ("color-contrast", "target-size", "link-in-text-block")
 """What another theme or width can change."""
 _OPEN_ALL: Final = """() => {
@@ -60,7 +63,7 @@ async def a_browser() -> AsyncIterator[Browser]:
     """Start Debian's Chromium, which asks nobody for anything."""
     path = required("chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_QUIET)
+        browser = await playwright.chromium.launch(executable_path=path, args=QUIET)
         try:
             yield browser
         finally:
@@ -74,6 +77,8 @@ class Tab:
     world: World
     page: Page
     wrong: list[str] = field(default_factory=list)
+    is_page: bool = True
+    """Not so for a part of a page, which only a page asks for, and for a mail, in which nothing may run."""
     dialogs: set[str] = field(default_factory=set)
     """Dialogs that were looked at: many pages have the same."""
 
@@ -104,15 +109,22 @@ class Tab:
         """Open an address; returns the status."""
         self.wrong.clear()
         answer = await self.page.goto(self.world.url + path, wait_until="load")
-        return answer.status if answer else 0
+        assert answer is not None
+        policy = answer.headers.get("content-security-policy", "")
+        self.is_page = "sandbox" not in policy and await self.page.evaluate("document.doctype !== null")
+        return answer.status
 
     async def flaws(self, path: str, *, deep: bool = True) -> list[str]:
         """Return what is wrong with a page, in light and wide, in dark and narrow, and, if `deep`, in its dialogs."""
+        async with asyncio.timeout(_PATIENCE):
+            return [f"{path}: {one}" for one in await self._flaws(path, deep=deep)]
+
+    async def _flaws(self, path: str, *, deep: bool) -> list[str]:
         if (status := await self.go(path)) != 200:
-            return [f"{path}: status {status}"]
+            return [f"status {status}"]
         page = self.page
-        if not await page.evaluate("document.doctype && document.title"):
-            return []  # a part of a page, which only a page asks for
+        if not self.is_page:
+            return []
         await self._as("light", WIDE)
         dialogs: dict[str, str] = await page.evaluate(_OPEN_ALL)
         await page.evaluate(AXE_SCRIPT)
@@ -123,7 +135,7 @@ class Tab:
             if content not in self.dialogs:
                 self.dialogs.add(content)
                 found += [f"dialog {id_}: {one}" for one in await self._opened(id_)]
-        return [f"{path}: {one}" for one in [*self.wrong, *found]]
+        return [*self.wrong, *found]
 
     async def _opened(self, id_: str) -> list[str]:
         await self.page.evaluate("(id) => document.getElementById(id).showModal()", id_)

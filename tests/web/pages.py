@@ -14,18 +14,28 @@ ROUTES: Final[Mapping[str, APIRoute]] = {
     route.path: route
     for part in PAGES
     for route in part.router.routes
-    if isinstance(route, PageRoute) and route.methods and "GET" in route.methods
+    if isinstance(route, PageRoute) and route.methods and "GET" in route.methods and not route.path.endswith(".csv")
 }
 ASKED: Final[Mapping[str, str]] = {
     "/launches/new/count": "?track=news&stage=nurture",
+    "/team/reassign": "?lead={lead_id}",
     "/tracks/{track}/preview": "?lead={lead_id}",
     "/tracks/{track}/preview/mail": "?lead={lead_id}&step=0",
 }
 """What a page has to be asked beside its path."""
 VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "/accounts": ("?q=acme&sort=name", "?q=nobody-is-called-this"),
     "/duplicates": ("?lead={lead_id}",),
     "/imports/{import_id}": ("?undo=ask",),
+    "/leads": ("?stage=mql&stage=sal&owner=none&score_from=1&key_account=true", "?q=ada&sort=-score"),
+    "/launches/{launch_id}": ("?state=enrolled",),
+    "/launches/new": ("?track=news&field=country&op=in&value=US", "?track=news&score_min=many"),
+    "/mails": ("?state=skipped&track=welcome",),
     "/queue": ("?stage=mql", "?stage=sal"),
+    "/team": ("?owner=none", "?late=true"),
+    "/team/reassign": ("?from=ria@baton.test&owner=rob@baton.test", ""),
+    "/tracks/{track}": ("?version=1&against=1",),
+    "/tracks/{track}/preview": ("?q=nobody-of-that-name",),
 }
 """What else a page can be asked, and then shows more or otherwise."""
 

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
+from models.tables import Lead
 from tests.web.browser import Tab, sign_in
 from tests.web.world import EDITED, PASSWORD, World, share
 
@@ -200,15 +203,11 @@ async def test_operations_find_a_stuck_lead_and_repair_it(world: World, browser:
     handle = world.house.client.get_workflow_handle(f"lead-{lead}")
     await handle.terminate("somebody pressed the wrong button")
     async with world.house.make() as session, session.begin():  # its plan said: a quarter of an hour ago
-        from datetime import UTC, datetime, timedelta
-
-        from models.tables import Lead
-
-        row = await session.get_one(Lead, lead)
+        stored = await session.get_one(Lead, UUID(lead))
         past = datetime.now(UTC) - timedelta(minutes=15)
-        state = dict(row.state or {})
+        state = dict(stored.state or {})
         state["clocks"] = [clock | {"due_at": past.isoformat(), "reminders": []} for clock in state["clocks"]]
-        row.state, row.sla_due_at = state, past
+        stored.state, stored.sla_due_at = state, past
     async with at_the_desk_of(world, browser, "otto") as page:
         await page.goto("/ops/stuck")
         row = page.locator("tr", has_text="Stu Stuck")
@@ -231,14 +230,20 @@ async def test_a_file_with_errors_is_mapped_imported_and_undone(world: World, br
         await page.locator("input[type=file]").set_input_files(file)
         await expect(page.locator("main")).to_contain_text("Mail address")
         for column, field in (("Who", "name"), ("Mail address", "email"), ("Firm", "company")):
-            await page.get_by_label(column, exact=False).first.fill(field)
-        await page.get_by_role("button", name="Import", exact=False).last.click()
+            becomes = page.get_by_label(f"{column} becomes")
+            await becomes.fill(field)
+            await becomes.press("Tab")
+        await expect(page.locator("#summary")).to_contain_text("5 good, 1 with errors")
+        await page.get_by_role("button", name="Import", exact=True).click()
         await page.wait_for_url(lambda url: "/imports/" in url and not url.endswith("/new"))
-        await expect(page.locator("main")).to_contain_text("done")
+        await expect(page.locator(".head .tag").first).to_have_text("done")
         await page.reload()
-        await expect(page.locator("main")).to_contain_text("no address")
-    found = await world.ask("mia", "GET", "/api/leads?q=fair.test")
-    assert len(found["items"]) == 5
+        await expect(page.locator("main")).to_contain_text("left out")
+        assert len((await world.ask("mia", "GET", "/api/leads?q=fair.test"))["items"]) == 5
+        await page.get_by_text("Undo…").click()
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page.locator(".head .tag").first).to_have_text("undone")
+    assert (await world.ask("mia", "GET", "/api/leads?q=fair.test"))["items"] == []
 
 
 @pytest.mark.parametrize("path", ["/queue", "/leads", "/agreements", "/reports"])

@@ -28,12 +28,14 @@ def asked(**fields: Any) -> dict[str, Any]:
         ({"field": ["country", "employees"], "op": ["in", "at_least"], "value": ["US, CA", "500"]},
          {"fields": [{"field": "country", "in": ["US", "CA"]}, {"field": "employees", "at_least": 500}]}),
         ({"field": ["a", "b", "c"], "op": ["known", "between", "equals"], "value": ["no", "1..2.5", '"7"']},
-         {"fields": [{"field": "a", "known": False}, {"field": "b", "between": [1, 2.5]}, {"field": "c", "equals": "7"}]}),
+         {"fields": [{"field": "a", "known": False}, {"field": "b", "between": [1, 2.5]},
+                     {"field": "c", "equals": "7"}]}),
         ({"event": "page_viewed", "times": "3", "property": "path", "is": "/pricing*", "within": "30"},
          {"engagements": {"event": "page_viewed", "at_least": 3, "where": {"path": "/pricing*"}},
           "engagements_within_days": 30}),
         ({"event": ["a", "b"], "times": ["", ""]}, {"engagements": {"all": [{"event": "a"}, {"event": "b"}]}}),
-        ({"on": "x", "not_on": "y", "had": "z", "emails": "a@b.test, c@d.test", "owner": "none", "include_sales": "yes"},
+        ({"on": "x", "not_on": "y", "had": "z", "emails": "a@b.test, c@d.test", "owner": "none",
+          "include_sales": "yes"},
          {"track": {"on": ["x"], "not_on": ["y"]}, "owner": "none", "include_sales": True,
           "exclude": {"tracks_done": ["z"], "emails": ["a@b.test", "c@d.test"]}}),
         ({"created_after": "2026-03-01"}, {"created_after": "2026-03-01T00:00:00+00:00"}),
@@ -120,7 +122,7 @@ async def test_a_launch_is_followed_while_it_runs_and_not_after(desk: Desk, admi
     await mia.post(f"/api{path}/cancel")
     ended = (await mia.get(path)).text
     assert "the launch was cancelled" in ended and "data-api" not in ended.partition("<main")[2].partition("</main")[0]
-    file = (await mia.get(f"{path}?as=csv")).text
+    file = (await mia.get(f"{path}/leads.csv")).text
     assert file.splitlines()[0] == "id,name,email,company,stage,track,state,reason" and len(file.splitlines()) == 3
 
 

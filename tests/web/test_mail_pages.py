@@ -37,7 +37,7 @@ async def test_the_list_can_be_taken_along_and_no_cell_is_a_formula(desk: Desk, 
     async with desk.relay.make() as session, session.begin():
         (await session.get_one(Mail, mail.id)).subject = "=1+1"
     _, mia = await desk.as_role("marketing")
-    file = await mia.get(f"/mails?lead={mail.lead_id}&track=t&as=csv")
+    file = await mia.get(f"/mails.csv?lead={mail.lead_id}&track=t")
     assert file.headers["content-type"].startswith("text/csv") and "attachment" in file.headers["content-disposition"]
     head, row = file.text.splitlines()
     assert head.startswith("created_at,sent_at,state") and ",'=1+1," in row

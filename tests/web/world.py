@@ -229,6 +229,7 @@ async def furnish(world: World) -> None:
     await world.ask("mia", "POST", "/api/tracks", content=TRACKS, headers=YAML)
     await world.ask("mia", "POST", "/api/links", {"name": "guide", "url": "https://acme.test/guide"})
     world.examples["track"] = world.examples["track_id"] = "welcome"
+    world.examples["user_id"] = (await world.ask("admin", "GET", f"/api/users/{world.email('ria')}"))["id"]
     await _accounts(world)
     await _leads(world)
     await _duplicates(world)

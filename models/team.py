@@ -1,0 +1,116 @@
+"""A manager's team: what waits, who has how much, what handing leads over would do."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from lifecycle.routing import MONTH
+from lifecycle.stages import WITH_SALES, Stage
+
+from .leads import SEES_ALL, seen_by
+from .routing import absent
+from .tables import Assignment, Lead, User
+from .users import Viewer
+
+SOON: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many leads with sales somebody has in each stage, and for how many the time is up or nearly."""
+
+    mql: int = 0
+    sal: int = 0
+    sql: int = 0
+    overdue: int = 0
+    soon: int = 0
+
+    @property
+    def open(self) -> int:
+        """All of them."""
+        return self.mql + self.sal + self.sql
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person of the team, what they have, how many leads they were given in 30 days, and until when they are away."""
+
+    user: User
+    load: Load
+    taken: int
+    away_until: datetime | None
+
+    @property
+    def full(self) -> bool:
+        """Whether routing gives them nothing any more."""
+        return self.user.capacity is not None and self.taken >= self.user.capacity
+
+
+async def loads(session: AsyncSession, viewer: Viewer, at: datetime) -> dict[UUID | None, Load]:
+    """Return what each owner has of the leads with sales that `viewer` may see; None is the queue."""
+    due, stage = col(Lead.sla_due_at), col(Lead.stage)
+    query: Any = (
+        sa.select(
+            col(Lead.owner_id),
+            *(sa.func.count().filter(stage == one) for one in (Stage.MQL, Stage.SAL, Stage.SQL)),
+            sa.func.count().filter(due < at),
+            sa.func.count().filter(due.between(at, at + SOON)),
+        )
+        .where(stage.in_(sorted(WITH_SALES)), col(Lead.merged_into).is_(None), seen_by(viewer))
+        .group_by(col(Lead.owner_id))
+    )
+    return {owner: Load(*counts) for owner, *counts in await session.exec(query)}
+
+
+async def members(session: AsyncSession, viewer: Viewer, having: dict[UUID | None, Load], at: datetime) -> list[Member]:
+    """Return the people of `viewer`'s team, of all teams for who sees all; who is late and has most comes first."""
+    owners = [owner for owner in having if owner]
+    works = col(User.active) & (col(User.role) == "rep")
+    team = works if viewer.role in SEES_ALL else works & col(User.id).in_([*viewer.team])
+    people = list(await session.exec(select(User).where(team | col(User.id).in_(owners))))
+    found = await _members(session, people, having, at)
+    return sorted(found, key=lambda one: (-one.load.overdue, -one.load.open, one.user.name, one.user.id))
+
+
+async def member(session: AsyncSession, user: User, at: datetime) -> Member:
+    """Return one person as the one who is to have leads; what they have already is not counted."""
+    return (await _members(session, [user], {}, at))[0]
+
+
+async def _members(
+    session: AsyncSession, people: Sequence[User], having: dict[UUID | None, Load], at: datetime
+) -> list[Member]:
+    ids = [user.id for user in people]
+    query = (
+        select(Assignment.owner_id, sa.func.count())
+        .where(col(Assignment.owner_id).in_(ids), col(Assignment.at) > at - MONTH)
+        .group_by(col(Assignment.owner_id))
+    )
+    taken = dict((await session.exec(query)).all())
+    away = await absent(session, ids, at)
+    return [Member(user, having.get(user.id, Load()), taken.get(user.id, 0), away.get(user.id)) for user in people]
+
+
+async def breaches(session: AsyncSession, ids: Collection[str]) -> dict[str, datetime]:
+    """Return since when the time of each of these leads is up, for those whose breach was noted."""
+    query = select(Lead.id, Lead.sla_breached_at).where(
+        col(Lead.id).in_([UUID(id_) for id_ in ids]), col(Lead.sla_breached_at).is_not(None)
+    )
+    return {str(id_): since for id_, since in await session.exec(query) if since}
+
+
+async def chosen(session: AsyncSession, ids: Sequence[UUID], viewer: Viewer) -> list[tuple[Lead, User | None]]:
+    """Return those of these leads that `viewer` may see, in this order, each with who has it."""
+    query = (
+        select(Lead, User)
+        .outerjoin(User, col(User.id) == col(Lead.owner_id))
+        .where(col(Lead.id).in_(ids), col(Lead.merged_into).is_(None), seen_by(viewer))
+    )
+    found = {lead.id: (lead, owner) for lead, owner in await session.exec(query)}
+    return [found[id_] for id_ in dict.fromkeys(ids) if id_ in found]
