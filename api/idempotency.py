@@ -1,8 +1,8 @@
 """`Idempotency-Key`: whoever repeats a POST gets the first answer again, and nothing happens twice.
 
 After draft-ietf-httpapi-idempotency-key-header-07 and Stripe's practice: the key belongs to user and route, the
-same key with another body is refused, a fault (5xx) is not remembered. What is kept holds no secret: of a body only
-a keyed digest, and an answer that shows a secret is made again instead of kept.
+same key with another body is refused, a fault (5xx) or a 429 is not remembered. What is kept holds no secret: of a
+body only a keyed digest, and an answer that shows a secret is made again instead of kept.
 """
 
 import asyncio
@@ -35,6 +35,8 @@ ABANDONED: Final = timedelta(seconds=20)
 """A request that has not answered by then died with its process; the key is free again. A decision is answered
 within 15 s (`workflows.gate.PATIENCE`), and one that is still under way counts once all the same."""
 KEPT: Final = timedelta(days=7)
+TOO_SOON: Final = 429
+"""An answer that says to ask again later, and so is not remembered either."""
 _HOUR: Final = 3600.0
 log = structlog.get_logger(__name__)
 
@@ -134,7 +136,7 @@ async def _replay(
 async def _keep(house: House, name: dict[str, Any], status: int, body: bytes | None) -> None:
     async with house.make() as session, session.begin():
         await erasure.writing(session)
-        if status >= 500:
+        if status >= 500 or status == TOO_SOON:
             await session.exec(sa.delete(IdempotencyKey).filter_by(**name))
         else:
             if body and await erasure.speaks_of_erased(session, body, Signer(house.secret)):

@@ -608,10 +608,15 @@ def describe(criterion: AnyCriterion) -> str:
             about = f" ({', '.join(where)})" if where else ""
             return f"{_words(criterion.event).lower()}{about}{same}{times}{within}"
         case Not():
-            return f"not {describe(criterion.not_)}"
+            return f"not {_inside(criterion.not_)}"
         case _:
             word = " and " if isinstance(criterion, AllOf) else " or "
-            return word.join(describe(part) for part in parts_of(criterion))
+            return word.join(_inside(part) for part in parts_of(criterion))
+
+
+def _inside(part: AnyCriterion) -> str:
+    """Several criteria within others stand in brackets: who signs is to read "and" and "or" in one way only."""
+    return f"({describe(part)})" if isinstance(part, AllOf | AnyOf) else describe(part)
 
 
 def _wanted(test: Comparison) -> str:

@@ -305,8 +305,11 @@ def _became(fates: sa.CTE) -> list[Any]:
     ]
 
 
-def _stays(period: Period) -> sa.CTE:
-    """Every stay in a stage that began in the period or later; `cycle` counts from the period's begin."""
+def _stays(period: Period, *, arrivals: bool = True) -> sa.CTE:
+    """Every stay in a stage that began in the period or later; `cycle` counts from the period's begin.
+
+    Without `arrivals`, the stays in inquiry with which leads begin are left out: to find those reads all leads.
+    """
     data, version = col(TimelineEntry.data), col(TimelineEntry.version)
     source, target = data["from"].astext, data["to"].astext
     entered = sa.select(
@@ -319,7 +322,7 @@ def _stays(period: Period) -> sa.CTE:
     arrived = sa.select(
         col(Lead.id), sa.literal(0), col(Lead.created_at), sa.literal(Stage.INQUIRY.value), sa.false()
     ).where(col(Lead.created_at) >= period.begins)
-    moves = sa.union_all(entered, arrived).cte("moves")
+    moves = sa.union_all(entered, arrived).cte("moves") if arrivals else entered.cte("moves")
     order: dict[str, Any] = {"partition_by": moves.c.lead_id, "order_by": moves.c.version}
     return sa.select(
         moves.c.lead_id,
@@ -332,7 +335,7 @@ def _stays(period: Period) -> sa.CTE:
 
 def _cycles(period: Period) -> sa.CTE:
     """Each cycle with a stay that began in the period: when it came to which stage, at most once to each."""
-    stays = _stays(period)
+    stays = _stays(period, arrivals=False)
     concerned = stays.c.stage.in_([*PATH]) & (stays.c.begun_at < period.ends)
     when = [sa.func.min(stays.c.begun_at).filter(stays.c.stage == stage.value).label(stage) for stage in PATH]
     within = [sa.case((at < period.ends, at)).label(f"{at.name}_in_period") for at in when]

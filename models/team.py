@@ -10,9 +10,12 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from lifecycle.clocks import Rung, rungs_from
+from lifecycle.lead import LeadState
 from lifecycle.routing import MONTH
 from lifecycle.stages import WITH_SALES, Stage
 
+from . import agreements
 from .leads import SEES_ALL, seen_by
 from .routing import absent
 from .tables import Assignment, Lead, User
@@ -23,13 +26,14 @@ SOON: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many leads with sales somebody has in each stage, and for how many the time is up or nearly."""
+    """How many leads with sales somebody has in each stage, for how many the time is up or nearly, the first due."""
 
     mql: int = 0
     sal: int = 0
     sql: int = 0
     overdue: int = 0
     soon: int = 0
+    first_due: datetime | None = None
 
     @property
     def open(self) -> int:
@@ -61,6 +65,7 @@ async def loads(session: AsyncSession, viewer: Viewer, at: datetime) -> dict[UUI
             *(sa.func.count().filter(stage == one) for one in (Stage.MQL, Stage.SAL, Stage.SQL)),
             sa.func.count().filter(due < at),
             sa.func.count().filter(due.between(at, at + SOON)),
+            sa.func.min(due),
         )
         .where(stage.in_(sorted(WITH_SALES)), col(Lead.merged_into).is_(None), seen_by(viewer))
         .group_by(col(Lead.owner_id))
@@ -97,12 +102,28 @@ async def _members(
     return [Member(user, having.get(user.id, Load()), taken.get(user.id, 0), away.get(user.id)) for user in people]
 
 
-async def breaches(session: AsyncSession, ids: Collection[str]) -> dict[str, datetime]:
-    """Return since when the time of each of these leads is up, for those whose breach was noted."""
-    query = select(Lead.id, Lead.sla_breached_at).where(
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Since when a lead's time is up; what is done about it next if nobody acts, and when."""
+
+    since: datetime
+    rung: Rung
+    at: datetime | None
+
+
+async def breaches(session: AsyncSession, ids: Collection[str]) -> dict[str, Breach]:
+    """Return the breach of each of these leads whose time is up, as far as it was noted."""
+    query = select(Lead.id, Lead.state, Lead.agreement_version).where(
         col(Lead.id).in_([UUID(id_) for id_ in ids]), col(Lead.sla_breached_at).is_not(None)
     )
-    return {str(id_): since for id_, since in await session.exec(query) if since}
+    found = {}
+    for id_, state, version in await session.exec(query):
+        clock = LeadState.model_validate(state).sla if state else None
+        if clock and clock.breached_at and version:
+            agreement, _ = await agreements.load(session, version)
+            _, rung = next(rungs_from(clock, agreement))
+            found[str(id_)] = Breach(clock.breached_at, rung, clock.rung_at)
+    return found
 
 
 async def chosen(session: AsyncSession, ids: Sequence[UUID], viewer: Viewer) -> list[tuple[Lead, User | None]]:

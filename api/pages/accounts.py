@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from models import accounts, leads, tracks
+from models import accounts, leads
 from models.tables import Account
 
 from ..accounts import AccountQuery
@@ -15,7 +15,7 @@ from ..lead_query import BLANK
 from ..problems import Refused
 from .clocks import countdowns
 from .frame import Desk, PageRoute, page, render
-from .lead import sellers
+from .lead import sellers, tracks
 from .queue import offered
 from .telling import told
 
@@ -64,7 +64,7 @@ async def read_account(desk: AnyDesk, account_id: UUID, cursor: str | None = Non
             "account": await accounts.account_json(session, account),
             "clocks": await countdowns(session, found.items, desk.now),
             "sellers": await sellers(session),
-            "tracks": [{"id": id_, "name": name} for id_, name in (await tracks.names(session)).items()],
+            "tracks": await tracks(session),
         }
     return render(
         desk.request, "account.html", leads=found.items, more=found.next, counts=counts, next=history.next,

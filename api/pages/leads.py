@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lifecycle.stages import Stage
-from models import leads, tracks, views
+from models import leads, views
 from models.lead_filters import ME, NOBODY, usual
 from models.tables import Account, AgreementVersion
 
@@ -19,7 +19,7 @@ from ..auth import EVERYONE
 from ..lead_query import BLANK, LeadQuery
 from .clocks import countdowns
 from .frame import Desk, PageRoute, page, render, with_query, words
-from .lead import sellers
+from .lead import sellers, tracks
 from .queue import offered
 from .sheets import streamed
 
@@ -98,10 +98,9 @@ async def _choices(session: AsyncSession, query: LeadQuery) -> dict[str, Any]:
     """What the form offers, and the name of the account that is asked for."""
     binding = col(AgreementVersion.status).in_(["active", "superseded"])
     versions = select(AgreementVersion.version, AgreementVersion.name).where(binding)
-    known = await tracks.names(session)
     return {
         "sellers": await sellers(session),
-        "tracks": [{"id": id_, "name": name} for id_, name in known.items()],
+        "tracks": await tracks(session),
         "versions": (await session.exec(versions.order_by(col(AgreementVersion.version).desc()))).all(),
         "account": await session.get(Account, query.account) if query.account else None,
     }

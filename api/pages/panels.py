@@ -155,7 +155,7 @@ def funnel(found: Figures) -> list[Panel]:
     steps = [
         Row(words(one["stage"]), (one["leads"],), came.get(one["stage"], ""))
         for one in found["stages"]
-        if one["stage"] in PATH
+        if one["stage"] in PATH[1:]  # beside all in nurture, the others would be too small to see
     ]
     names = [f"{one['from_stage']}_{one['to_stage']}" for one in found["conversions"]]
     sources = [
@@ -173,7 +173,7 @@ def funnel(found: Figures) -> list[Panel]:
         Panel(
             "stages", "Stages", _STAGES, found["stages"],
             charts.funnel("stages-chart", "Leads by stage", steps, number),
-            "The bars are the leads that entered each stage in the period.",
+            "The bars are the leads that entered each stage with sales in the period.",
         ),
         Panel("conversions", "From stage to stage", _CONVERSIONS, found["conversions"]),
         Panel(

@@ -17,6 +17,14 @@ document.addEventListener("submit", (event) => {
   send(form, event.submitter);
 });
 
+// an address that somebody may pass on says what is asked for, and not what is not
+document.addEventListener("submit", (event) => {
+  if (event.target.getAttribute("method") !== "get") return;
+  const blank = [...event.target.elements].filter((one) => one.name && !one.value && !one.disabled);
+  for (const one of blank) one.disabled = true;
+  setTimeout(() => { for (const one of blank) one.disabled = false; });
+});
+
 async function send(form, button) {
   if (form.getAttribute("aria-busy") === "true") return;
   if (form.dataset.sure && !confirm(filled(form.dataset.sure, form))) return;

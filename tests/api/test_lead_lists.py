@@ -1,5 +1,6 @@
 """Lists of leads: every filter, every order, part by part; and the views that people keep of them."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 from uuid import UUID, uuid4
@@ -12,17 +13,18 @@ from sqlmodel import col, select
 
 from lifecycle.lead import LeadState
 from lifecycle.stages import Stage
-from models.lead_filters import Sort
+from models import views
+from models.lead_filters import Sort, conditions
 from models.tables import Account, AgreementVersion, Lead, LeadWords
-from models.users import find_user
+from models.users import Viewer, find_user
 from tests.api.conftest import Desk
 
 NOW = datetime.now(UTC)
 
 
 @pytest_asyncio.fixture(scope="module")
-async def town(desk: Desk) -> dict[str, Any]:
-    """Twelve leads from one town, as the projection has them, and who has some of them."""
+async def town(desk: Desk) -> AsyncIterator[dict[str, Any]]:
+    """Twelve leads from one town, as the projection has them, and who has some of them; they go again."""
     name = uuid4().hex[:8]
     owner, _ = await desk.as_role("rep")
     async with desk.relay.make() as session, session.begin():
@@ -46,7 +48,9 @@ async def town(desk: Desk) -> dict[str, Any]:
                     sla_due_at=NOW + timedelta(hours=number - 7) if mine else None,
                 )
             )  # fmt: skip
-    return {"name": name, "owner": owner, "account": str(account.id), "version": version}
+    yield {"name": name, "owner": owner, "account": str(account.id), "version": version}
+    async with desk.relay.make() as session, session.begin():
+        await session.exec(sa.delete(Lead).where(col(Lead.email).like(f"%@{name}.test")))
 
 
 async def numbers(client: httpx2.AsyncClient, town: dict[str, Any], **asked: Any) -> list[int]:
@@ -199,9 +203,6 @@ async def test_leads_that_marketing_is_to_mend_can_be_asked_for(desk: Desk, admi
             row.state = state.model_dump(mode="json") | {"reason": reason, "terms": {"paths": {
                 name: {"repair": None} | path for name, path in paths.items()}}}  # fmt: skip
     async with desk.relay.make() as session:
-        from models.lead_filters import conditions
-        from models.users import Viewer
-
         where = conditions({"waits_for": "repair"}, Viewer(UUID(int=0), "", "admin"), NOW)
         found = await session.exec(select(Lead.id).where(col(Lead.id).in_(list(ids.values())), *where))
         assert list(found) == [ids["inaccurate_data"]]
@@ -273,8 +274,6 @@ async def test_a_view_that_leads_nowhere_is_refused(desk: Desk, body: dict[str, 
 
 
 async def test_nobody_keeps_views_without_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models import views
-
     monkeypatch.setattr(views, "MOST", 1)
     _, mia = await desk.as_role("marketing")
     assert (await mia.post("/api/views", json={"name": "a"})).status_code == 201

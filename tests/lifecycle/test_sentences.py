@@ -182,3 +182,8 @@ def test_stages_and_answers_come_in_their_own_order_however_they_are_stored() ->
                 terms[key] = dict(sorted(value.items(), reverse=True))
     assert sections(Agreement.model_validate(raw)) == sections(TODAY)
     assert [one.name for one in part(TODAY, "definitions").clauses] == ["inquiry", "nurture", "mql", "sal", "sql"]
+
+
+def test_an_answer_that_earns_nothing_is_not_told() -> None:
+    without = part(edited("bant", "points", "need"), "bant").clauses
+    assert [one.name for one in without] == ["", "budget", "authority", "timeline"]

@@ -175,10 +175,10 @@ async def test_a_draft_is_backtested_signed_by_both_sides_and_put_in_force(world
     async with at_the_desk_of(world, browser, "mia") as page:
         await page.goto("/agreements/new")
         await page.locator("textarea.code").fill(EDITED.replace("half_life_days", "half_lief_days"))
-        await page.get_by_role("button", name="Save").first.click()
+        await page.get_by_role("button", name="Save as a draft").click()
         await expect(page.locator(".problem").first).to_contain_text("half_life_days")
         await page.locator("textarea.code").fill(EDITED)
-        await page.get_by_role("button", name="Save").first.click()
+        await page.get_by_role("button", name="Save as a draft").click()
         await page.wait_for_url(lambda url: url.rsplit("/", 1)[-1].isdecimal())
         version = page.url.rsplit("/", 1)[-1]
         await page.goto(f"/agreements/{version}/backtest")
@@ -189,9 +189,15 @@ async def test_a_draft_is_backtested_signed_by_both_sides_and_put_in_force(world
     async with at_the_desk_of(world, browser, "max") as page:
         await page.goto(f"/agreements/{version}")
         await page.get_by_role("button", name="Sign for sales").click()
+        await expect(page.get_by_role("button", name="Activate…")).to_be_visible()
         await page.goto(f"/agreements/{version}/preview?in_flight=next_stage")
-        await page.get_by_role("button", name="Activate").first.click()
-        await page.wait_for_url(f"**/agreements/{version}")
+        await expect(page.locator("#result")).to_contain_text(f"Activate version {version}")
+        await page.goto(f"/agreements/{version}")
+        await page.get_by_role("button", name="Activate…").click()
+        dialog = page.locator("#activate")
+        await dialog.locator("input[value=next_stage]").check()
+        await dialog.get_by_role("button", name="Activate", exact=True).click()
+        await expect(page.locator(".head .tag").first).to_have_text("in force")
     active = await world.ask("admin", "GET", f"/api/agreements/{version}")
     assert active["status"] == "active" and active["in_flight"] == "next_stage"
     assert set(active["signatures"]) == {"marketing", "sales"}

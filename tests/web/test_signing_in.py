@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from api.app import create_app
-from models.tables import User, WebSession
+from models.tables import Throttle, User, WebSession
 from models.users import add_user
 from models.web_sessions import IDLE, LONGEST, TRIES
 from tests.api.conftest import Desk
@@ -119,6 +119,20 @@ async def test_guessing_the_current_password_is_held_off_too(desk: Desk) -> None
     answers = [await client.post("/api/users/me/password", json=guess) for _ in range(TRIES[0][0] + 1)]
     assert [answer.status_code for answer in answers] == [422] * TRIES[0][0] + [429]
     assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+async def test_being_held_off_is_not_remembered_for_the_key(desk: Desk) -> None:
+    user = await somebody(desk)
+    client = browser(desk, cookie_of(await sign_in(desk, user)))
+    for _ in range(TRIES[0][0]):
+        await client.post("/api/users/me/password", json={"current": "x", "new": "another one"})
+    asked: dict[str, Any] = {"json": {"current": PASSWORD, "new": "another one"}, "headers": {"Idempotency-Key": uuid4().hex}}
+    assert (await client.post("/api/users/me/password", **asked)).status_code == 429
+    async with desk.relay.make() as session, session.begin():  # the wait is over
+        await session.exec(sa.delete(Throttle).where(col(Throttle.key) == f"password:{user.id}"))
+    assert (await client.post("/api/users/me/password", **asked)).status_code == 204
+    again = await client.post("/api/users/me/password", **asked)
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (204, "true")
 
 
 async def test_who_is_deactivated_or_gets_a_password_from_an_administrator_is_out_at_once(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import uvicorn
@@ -387,8 +387,11 @@ async def _trouble(world: World) -> None:
     await world.told({"event": "Signed Up", "timestamp": "yesterday", "userId": "ada@acme.test"}, {"event": "nobody's"})
     kept = await world.ask("otto", "GET", "/api/ops/quarantine")
     world.examples["message_id"] = kept["items"][0]["id"]
+    seen = UUID(world.leads["Dan Reyes"])  # whom the whole team may see
     async with world.house.make() as session:
-        mail, other = list(await session.exec(select(Mail).where(col(Mail.state) == "kept").limit(2)))
+        kept_mails = select(Mail).where(col(Mail.state) == "kept").order_by(col(Mail.id))
+        mail = (await session.exec(kept_mails.where(col(Mail.lead_id) != seen).limit(1))).one()
+        other = (await session.exec(kept_mails.where(col(Mail.lead_id) == seen).limit(1))).first() or mail
     back = {"email": mail.address, "type": "hard", "reason": "mailbox unavailable"}
     await world.ask("otto", "POST", "/api/bounces", back)
     world.examples["mail_id"] = str(other.id)
