@@ -615,8 +615,9 @@ def describe(criterion: AnyCriterion) -> str:
 
 
 def _inside(part: AnyCriterion) -> str:
-    """Several criteria within others stand in brackets: who signs is to read "and" and "or" in one way only."""
-    return f"({describe(part)})" if isinstance(part, AllOf | AnyOf) else describe(part)
+    """What has an "and" or "or" of its own stands in brackets: who signs is to read it in one way only."""
+    lists = isinstance(part, FieldCriterion) and part.test == "in_" and len(part.options) > 1
+    return f"({describe(part)})" if lists or isinstance(part, AllOf | AnyOf) else describe(part)
 
 
 def _wanted(test: Comparison) -> str:

@@ -33,10 +33,10 @@ async def queue(
             session, owner=owner, stages=[Stage(stage)] if stage else sorted(WITH_SALES), limit=SHOWN, cursor=cursor
         )
         clocks = await countdowns(session, found.items, desk.now)
-        choices = {"sellers": await sellers(session), "tracks": await tracks(session)}
+        people, on_offer = await sellers(session), await tracks(session)
     return render(
         desk.request, "queue.html", leads=found.items, next=found.next, counts=counts, stage=stage,
-        clocks=clocks, actions=offered(desk, found.items), **choices,
+        clocks=clocks, actions=offered(desk, found.items), sellers=people, tracks=on_offer,
     )  # fmt: skip
 
 

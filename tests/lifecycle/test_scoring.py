@@ -601,6 +601,10 @@ def test_what_is_missing_is_said_in_words(
         ({"not": {"event": "email_opened"}}, "not email opened"),
         ({"all": [{"event": "a"}, {"event": "b"}]}, "a and b"),
         ({"any": [{"event": "a"}, {"event": "b"}]}, "a or b"),
+        ({"any": [{"all": [{"event": "a"}, {"event": "b"}]}, {"event": "c"}]}, "(a and b) or c"),
+        ({"not": {"any": [{"event": "a"}, {"event": "b"}]}}, "not (a or b)"),
+        ({"all": [{"field": "role", "in": ["cfo", "vp"]}, {"event": "b"}]}, "(role is cfo or vp) and b"),
+        ({"all": [{"field": "role", "in": ["cfo"]}, {"event": "b"}]}, "role is cfo and b"),
         (
             {"event": "seen", "where": {"seconds": {"at_least": 1, "at_most": 9}, "path": "/a"}, "same": "path"},
             "seen (seconds at least 1 and at most 9, path /a), the same path",

@@ -1,6 +1,7 @@
 """Who may what: every route says it, all routes together are pinned, and what is another's is not there."""
 
-from tests.web.policies import FILE, PUBLIC, policy_of, routes, table
+from api.auth import PUBLIC
+from tests.web.policies import FILE, policy_of, routes, table
 from tests.web.world import World
 
 

@@ -8,10 +8,12 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import FilePayload
 
+from tests.support import MIDMARKET
 from tests.web.browser import Tab
 from tests.web.pages import ROUTES, addresses_of, roles_of
-from tests.web.world import MIDMARKET, ROLES, YAML, World
+from tests.web.world import ROLES, YAML, World
 
 RAW = re.compile(r"<script>pwned|<img[^>]*\bonerror", re.IGNORECASE)
 UNSHOWN = frozenset({"nobody shows it"})
@@ -155,8 +157,8 @@ async def test_a_file_that_hurts_is_previewed_as_text(world: World, tabs: Mappin
     await tab.go("/imports/new")
     quoted = hurts("column").replace('"', '""')
     content = f'email,"{quoted}"\nnobody,"{quoted}"\njo@b.test,"{quoted}"\n'.encode()
-    file = {"name": f"{hurts('file').split('/')[0]}.csv", "mimeType": "text/csv", "buffer": content}
-    await tab.page.set_input_files("input[type=file]", [file])  # type: ignore[list-item]
+    file = FilePayload(name=f"{hurts('file').split('/')[0]}.csv", mimeType="text/csv", buffer=content)
+    await tab.page.set_input_files("input[type=file]", [file])
     await tab.page.wait_for_selector("#go:not([hidden])")
     assert await tab.page.locator("#rows td", has_text="<script>pwned('column')</script>").count() > 0
     assert await tab.page.evaluate("window.ran ?? []") == [] and tab.wrong == []

@@ -126,7 +126,10 @@ async def test_being_held_off_is_not_remembered_for_the_key(desk: Desk) -> None:
     client = browser(desk, cookie_of(await sign_in(desk, user)))
     for _ in range(TRIES[0][0]):
         await client.post("/api/users/me/password", json={"current": "x", "new": "another one"})
-    asked: dict[str, Any] = {"json": {"current": PASSWORD, "new": "another one"}, "headers": {"Idempotency-Key": uuid4().hex}}
+    asked: dict[str, Any] = {
+        "json": {"current": PASSWORD, "new": "another one"},
+        "headers": {"Idempotency-Key": uuid4().hex},
+    }
     assert (await client.post("/api/users/me/password", **asked)).status_code == 429
     async with desk.relay.make() as session, session.begin():  # the wait is over
         await session.exec(sa.delete(Throttle).where(col(Throttle.key) == f"password:{user.id}"))

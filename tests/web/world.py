@@ -193,7 +193,7 @@ async def a_world(database_url: str, temporal: Client, port: int) -> AsyncIterat
 async def _served(app: FastAPI, port: int) -> AsyncIterator[None]:
     config = uvicorn.Config(app, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # type: ignore[assignment, method-assign] - they are the test run's
+    server.capture_signals = nullcontext  # type: ignore[assignment, method-assign]  # they are the run's own
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
