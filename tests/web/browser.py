@@ -40,11 +40,17 @@ _PATIENCE: Final = 120
 """Seconds for one page; a browser may hang for ever."""
 _BY_LOOK: Final = ("color-contrast", "target-size", "link-in-text-block")
 """What another theme or width can change."""
-_OPEN_ALL: Final = """() => {
+_BUILT: Final = r"""() => {
   for (const one of document.querySelectorAll("main details")) one.open = true;
-  return Object.fromEntries([...document.querySelectorAll("dialog")].map((one) =>
-    [one.id, one.outerHTML.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "")]));
+  const built = (one) => one.outerHTML
+    .replace(/>\s*[^<\s][^<]*</g, ">text<")
+    .replace(/(?<!class|type|role|scope)="[^"]+"/g, "=value")
+    .replace(/(<tr.*?<\/tr>)(?:\s*\1)+/gs, "$1");
+  const [frame, content] = [document.querySelector("nav")?.outerHTML ?? "", document.querySelector("main")];
+  const dialogs = [...document.querySelectorAll("dialog")].map((one) => [one.id, built(one)]);
+  return [frame, built(content), Object.fromEntries(dialogs)];
 }"""
+"""Opens what can be opened, and says how the frame, the content and the dialogs are built, whatever text is in them."""
 
 
 def required(tool: str) -> str:
@@ -79,14 +85,14 @@ class Tab:
     wrong: list[str] = field(default_factory=list)
     is_page: bool = True
     """Not so for a part of a page, which only a page asks for, and for a mail, in which nothing may run."""
-    dialogs: set[str] = field(default_factory=set)
-    """Dialogs that were looked at: many pages have the same."""
+    looked_at: set[str] = field(default_factory=set)
+    """How frames, contents and dialogs are built that were looked at: roles and pages have many in common."""
 
     @classmethod
-    async def of(cls, world: World, context: BrowserContext) -> "Tab":
-        """Open a tab."""
+    async def of(cls, world: World, context: BrowserContext, looked_at: set[str] | None = None) -> "Tab":
+        """Open a tab; tabs that share what they `looked_at` look at nothing twice."""
         await context.add_init_script(_WATCH)
-        tab = cls(world, await context.new_page())
+        tab = cls(world, await context.new_page(), looked_at=set() if looked_at is None else looked_at)
         tab.page.on("console", tab._said)
         tab.page.on("pageerror", lambda error: tab.wrong.append(f"error: {error}"))
         tab.page.on("request", tab._asked)
@@ -114,28 +120,34 @@ class Tab:
         self.is_page = "sandbox" not in policy and await self.page.evaluate("document.doctype !== null")
         return answer.status
 
-    async def flaws(self, path: str, *, deep: bool = True) -> list[str]:
-        """Return what is wrong with a page, in light and wide, in dark and narrow, and, if `deep`, in its dialogs."""
+    async def flaws(self, path: str) -> list[str]:
+        """Return what is wrong with a page and its dialogs, in light and wide, and in dark and narrow."""
         async with asyncio.timeout(_PATIENCE):
-            return [f"{path}: {one}" for one in await self._flaws(path, deep=deep)]
+            return [f"{path}: {one}" for one in await self._flaws(path)]
 
-    async def _flaws(self, path: str, *, deep: bool) -> list[str]:
+    async def _flaws(self, path: str) -> list[str]:
         if (status := await self.go(path)) != 200:
             return [f"status {status}"]
         page = self.page
         if not self.is_page:
             return []
         await self._as("light", WIDE)
-        dialogs: dict[str, str] = await page.evaluate(_OPEN_ALL)
-        await page.evaluate(AXE_SCRIPT)
-        found = [*await self._axe(), *await self._too_wide(WIDE)]
+        frame, content, dialogs = await page.evaluate(_BUILT)
+        news = [self._is_new(frame), self._is_new(content)]
+        fresh = [id_ for id_, built in dialogs.items() if self._is_new(built)]
+        if any(news) or fresh:
+            await page.evaluate(AXE_SCRIPT)
+        found = [*(await self._axe() if any(news) else ()), *await self._too_wide(WIDE)]
         await self._as("dark", NARROW)
-        found += [*await self._axe(only=_BY_LOOK), *await self._too_wide(NARROW)]
-        for id_, content in dialogs.items() if deep else ():
-            if content not in self.dialogs:
-                self.dialogs.add(content)
-                found += [f"dialog {id_}: {one}" for one in await self._opened(id_)]
+        found += [*(await self._axe(only=_BY_LOOK) if any(news) else ()), *await self._too_wide(NARROW)]
+        for id_ in fresh:
+            found += [f"dialog {id_}: {one}" for one in await self._opened(id_)]
         return [*self.wrong, *found]
+
+    def _is_new(self, built: str) -> bool:
+        known = built in self.looked_at
+        self.looked_at.add(built)
+        return not known
 
     async def _opened(self, id_: str) -> list[str]:
         await self.page.evaluate("(id) => document.getElementById(id).showModal()", id_)
@@ -176,4 +188,5 @@ async def tabs_of(world: World, browser: Browser) -> Mapping[str, Tab]:
     """Return a tab for each role, and one of somebody who is not signed in (the role "")."""
     nobody = await browser.new_context(base_url=world.url)
     signed_in = {role: await sign_in(world, browser, who) for role, who in ROLES.items()}
-    return {role: await Tab.of(world, context) for role, context in {"": nobody, **signed_in}.items()}
+    together: set[str] = set()
+    return {role: await Tab.of(world, context, together) for role, context in {"": nobody, **signed_in}.items()}

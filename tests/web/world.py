@@ -399,6 +399,8 @@ async def _trouble(world: World) -> None:
     await world.house.client.get_workflow_handle(workflow_id(lost)).terminate("lost in a fire")
     repair = await world.ask("otto", "POST", "/api/ops/repair", {"leads": [world.leads["Ada Quill"]]})
     world.examples["repair_id"] = repair["id"]
+    asleep = {"url": "https://hooks.acme.test/baton", "events": ["lead.won"], "enabled": False}
+    world.examples["webhook_id"] = (await world.ask("otto", "POST", "/api/webhooks", asleep))["id"]
 
 
 async def crowd(world: World, count: int = 30) -> dict[str, str]:
