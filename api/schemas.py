@@ -47,7 +47,7 @@ def _hours(calendar: dict[str, Any] | str) -> dict[str, Any] | str:
         first = error.errors()[0]
         if isinstance(calendar, str):
             raise ValueError("is neither a calendar nor 'always'") from None
-        where = ".".join(str(part) for part in first["loc"] if part != "Calendar")
+        where = ".".join(str(part) for part in first["loc"] if not str(part).endswith(("Calendar", "Calendar]")))
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     return calendar
 

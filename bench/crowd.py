@@ -221,7 +221,7 @@ _REST = (
         FROM leads WHERE track IS NOT NULL""",  # noqa: S608
     """INSERT INTO launches (id, track_id, track_version, segment, state, rate, total, enrolled, skipped, by,
                              created_at, ended_at)
-       SELECT uuidv7(), 'welcome', 1, '{"stages": ["nurture"]}', 'done', 10, 20000, 20000, 0,
+       SELECT uuidv7(), 'welcome', 1, '{"stage": ["nurture"]}', 'done', 10, 20000, 20000, 0,
               (SELECT id FROM users WHERE role = 'marketing' LIMIT 1), now(), now()
        FROM generate_series(1, 3)""",
     """INSERT INTO launch_leads (launch_id, lead_id, state, reason)

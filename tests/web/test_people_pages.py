@@ -113,6 +113,9 @@ async def test_the_form_of_hours_sends_what_the_api_takes(desk: Desk, admin: htt
     page = (await admin.get(f"/people/{someone['id']}")).text
     assert "<dt>Friday</dt><dd>08:00-12:00</dd>" in page and "<dt>Monday</dt><dd>closed</dd>" in page
     assert "2031-12-24" in page
+    slip = {"timezone": "Europe/Paris", "hours": {"fri": ["9-17"]}}
+    refused = await admin.patch(f"/api/users/{someone['id']}", json={"hours": slip})
+    assert refused.json()["detail"] == "hours: hours.fri.0: '9-17' is not a block of hours such as 09:00-17:00"
     await admin.patch(f"/api/users/{someone['id']}", json={"hours": "always"})
     assert "Round the clock." in (await admin.get(f"/people/{someone['id']}")).text
 
