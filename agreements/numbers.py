@@ -6,6 +6,7 @@ A number is changed where it stands: comments, order and everything else of the 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -61,7 +62,8 @@ def plain(source: str) -> str:
     return source.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def numbers(source: str) -> list[Number]:
+@lru_cache(maxsize=16)
+def numbers(source: str) -> tuple[Number, ...]:
     """Return the numbers that the file writes, of an agreement without errors; raises AgreementInvalid.
 
     What a file leaves to its default is not there: there is no place to change it at.
@@ -77,7 +79,7 @@ def numbers(source: str) -> list[Number]:
                 name, hint = _named(agreement, path, known, label)
                 units = (_units(text[:start]), _units(text[:end]))
                 found.append(Number(path, group, name, hint, kind, str(node.value), *units))
-    return found
+    return tuple(found)
 
 
 def _places(node: yaml.Node, path: tuple[str, ...]) -> Iterator[tuple[str, yaml.ScalarNode]]:

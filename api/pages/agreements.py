@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 import agreements as files
-from agreements.numbers import numbers, plain
+from agreements.numbers import Number, numbers, plain
 from agreements.reader import AgreementInvalid
 from lifecycle.backtest import Changes, Result
 from lifecycle.differences import marked
@@ -42,7 +42,7 @@ AnyDesk = Annotated[Desk, page(*EVERYONE)]
 DraftDesk = Annotated[Desk, page("marketing", "manager")]
 TestDesk = Annotated[Desk, page("marketing", "manager", "ops")]
 Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
-Number = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
+Other = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 InFlight = Literal["stay", "next_stage", "rescore"]
 SHOWN: Final = 50
 MANY_WEEKS: Final = 20
@@ -69,7 +69,7 @@ _NONE: Final = "There is no such version."
 
 
 @router.get("/agreements")
-async def list_agreements(desk: AnyDesk, cursor: Number = None) -> Response:
+async def list_agreements(desk: AnyDesk, cursor: Other = None) -> Response:
     """Show what is in force, in short, and all versions."""
     async with desk.home.make() as session:
         found = await agreements.versions(session, limit=SHOWN + 1, cursor=cursor)
@@ -95,7 +95,8 @@ async def new_draft(
             raise Refused(404, _NONE)
         against = await agreements.active(session)
     source = plain(row.source if row else EXAMPLE.read_text())
-    known, broken = [], ""
+    known: Sequence[Number] = ()
+    broken = ""
     try:
         known = numbers(source)
     except AgreementInvalid as invalid:
@@ -108,7 +109,7 @@ async def new_draft(
 
 
 @router.get("/agreements/{version}")
-async def read_agreement(desk: AnyDesk, version: Version, against: Number = None) -> Response:
+async def read_agreement(desk: AnyDesk, version: Version, against: Other = None) -> Response:
     """Show the whole of a version as sentences, its file, who signed it, and what it changes."""
     async with desk.home.make() as session:
         shown, row = await _shown(session, version)

@@ -20,7 +20,7 @@ from models import launches, tracks
 from models.launches import RATE, NoSuchTrack
 from models.outreach import Signer, after_quiet, rules
 from models.segments import Segment
-from models.tables import Lead
+from models.tables import AgreementVersion, Lead
 from models.zones import zone_of_lead
 
 from ..launches import checked_segment
@@ -181,7 +181,10 @@ async def _counted(desk: Desk, asked: Asked) -> dict[str, Any]:
         found = await launches.dry_run(session, aim)
         ids = [UUID(one["id"]) for one in found["sample"]["would_enroll"]]
         leads = list(await session.exec(select(Lead).where(col(Lead.id).in_(ids))))
+        versions = col(AgreementVersion.version).in_({lead.agreement_version for lead in leads})
+        held = list(await session.exec(select(AgreementVersion).where(versions)))  # so that no lead asks for its own
         first = {str(lead.id): await _first_mail(session, desk, aim.track, lead) for lead in leads}
+        del held
     times = [at for at in first.values() if at]
     takes = timedelta(seconds=found["would_enroll"] / asked.rate)
     return found | {"first_mail": first, "first": min(times, default=None), "takes": takes}

@@ -13,8 +13,9 @@ from lifecycle.lead import LeadState
 from lifecycle.stages import Stage
 from models import leads
 from models.accounts import account_json
+from models.forwarding import family
 from models.outreach import consents
-from models.tables import Account, Lead, Mail, Track, TrackVersion, User
+from models.tables import Account, Engagement, Lead, Mail, Track, TrackVersion, User
 
 from ..auth import EVERYONE
 from ..house import seen_lead
@@ -28,6 +29,7 @@ AnyDesk = Annotated[Desk, page(*EVERYONE)]
 ENTRIES: Final = 50
 SIBLINGS: Final = 10
 MAILS: Final = 10
+DEEDS: Final = 15
 KINDS: Final = (
     ("threshold", "Thresholds"), ("moment", "Moments"), ("fit", "Fit"), ("behaviour", "Behaviour"),
     ("must_have", "Must have"), ("bant", "BANT"), ("rule_out", "Rules it out"),
@@ -57,6 +59,7 @@ async def lead(desk: AnyDesk, lead_id: UUID, cursor: str | None = None) -> Respo
             "handover": await briefing.latest(session, lead_id),
             "consents": await consents(session, lead_id),
             "mails": await _mails(session, lead_id),
+            "deeds": await _deeds(session, lead_id),
             "on_track": await _track(session, state),
             "sellers": await sellers(session),
             "tracks": await tracks(session),
@@ -89,6 +92,16 @@ async def _siblings(session: AsyncSession, desk: Desk, row: Lead) -> list[dict[s
 async def _mails(session: AsyncSession, lead_id: UUID) -> list[Mail]:
     query = select(Mail).where(Mail.lead_id == lead_id).order_by(col(Mail.id).desc()).limit(MAILS)
     return list(await session.exec(query))
+
+
+async def _deeds(session: AsyncSession, lead_id: UUID) -> list[dict[str, Any]]:
+    """What the lead, and whoever became part of it, did last: the event, and its properties as they came."""
+    query = select(Engagement).where(col(Engagement.visitor_id).in_(await family(session, lead_id)))
+    latest = await session.exec(query.order_by(col(Engagement.at).desc(), col(Engagement.message_id)).limit(DEEDS))
+    return [
+        {"event": one.event, "at": one.at, "said": [(key, value) for key, value in one.properties.items() if value]}
+        for one in latest
+    ]
 
 
 async def _track(session: AsyncSession, state: LeadState | None) -> dict[str, Any] | None:

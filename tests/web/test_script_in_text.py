@@ -115,7 +115,8 @@ async def test_every_text_is_shown_as_text(world: World, hostile: tuple[Written,
                 assert not RAW.search(answer), f"{role} {address}: {RAW.search(answer)}"
                 plain = html.unescape(answer)
                 shown |= {field for field in text.fields if f"pwned('{field}')" in plain}
-    assert text.fields - shown - UNSHOWN == set(), "no page shows these: is something left out, or its page not asked?"
+    missing = sorted(text.fields - shown - UNSHOWN)
+    assert not missing, f"no page shows {missing}: is something left out, or its page not asked?"
 
 
 @pytest.mark.parametrize("path", ROUTES)

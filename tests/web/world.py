@@ -26,7 +26,7 @@ from activities.smtp import Mailer
 from api.app import create_app
 from api.house import House
 from models.session import make_engine, sessions
-from models.tables import Import, Mail, OutboxMoment
+from models.tables import Import, Lead, Mail, OutboxMoment
 from settings import Settings
 from tests.support import GOOD, MIDMARKET, ROOT
 from worker import Work
@@ -397,10 +397,20 @@ async def _trouble(world: World) -> None:
     world.examples["mail_id"] = str(other.id)
     lost = world.leads["Kim Vale"]
     await world.house.client.get_workflow_handle(workflow_id(lost)).terminate("lost in a fire")
+    await _be_late(world, UUID(lost))
     repair = await world.ask("otto", "POST", "/api/ops/repair", {"leads": [world.leads["Ada Quill"]]})
     world.examples["repair_id"] = repair["id"]
     asleep = {"url": "https://hooks.acme.test/baton", "events": ["lead.won"], "enabled": False}
     world.examples["webhook_id"] = (await world.ask("otto", "POST", "/api/webhooks", asleep))["id"]
+
+
+async def _be_late(world: World, lead_id: UUID) -> None:
+    """Let a day go by for a lead that no workflow looks after any more."""
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    async with world.house.make() as session, session.begin():
+        lead = await session.get_one(Lead, lead_id)
+        clocks = [clock | {"due_at": long_ago.isoformat()} for clock in (lead.state or {})["clocks"]]
+        lead.state, lead.sla_due_at = (lead.state or {}) | {"clocks": clocks}, long_ago
 
 
 async def crowd(world: World, count: int = 30) -> dict[str, str]:
