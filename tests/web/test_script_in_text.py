@@ -16,7 +16,12 @@ from tests.web.pages import ROUTES, addresses_of, roles_of
 from tests.web.world import ROLES, YAML, World
 
 RAW = re.compile(r"<script>pwned|<img[^>]*\bonerror", re.IGNORECASE)
-UNSHOWN = frozenset({"nobody shows it"})
+UNSHOWN = frozenset(
+    {
+        *("campaign", "utm source", "utm medium"),  # of a message's context, which is not kept
+        *("column", "cell"),  # of a file that was taken: its preview shows them, which has a test of its own
+    }
+)
 
 
 def hurts(where: str) -> str:
@@ -107,10 +112,11 @@ async def hostile(world: World) -> tuple[Written, dict[str, str]]:
 async def test_every_text_is_shown_as_text(world: World, hostile: tuple[Written, dict[str, str]]) -> None:
     text, examples = hostile
     shown: set[str] = set()
+    in_force = "/agreements/2/review"  # only what is in force is reviewed, and the example is a draft
     for path, route in ROUTES.items():
         for role in roles_of(route):
             client = world.clients[ROLES[role]] if role else world.client()
-            for address in addresses_of(world, path, examples):
+            for address in (*addresses_of(world, path, examples), in_force):
                 answer = (await client.get(address)).text
                 assert not RAW.search(answer), f"{role} {address}: {RAW.search(answer)}"
                 plain = html.unescape(answer)
