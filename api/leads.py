@@ -383,7 +383,7 @@ async def _decide(
     except (NotPossible, LeadUnknown) as refused:  # a decision that Temporal may still take keeps its note
         if note_id:
             await leads.drop_note(home.make, note_id)
-        await own_lead(home, lead_id, viewer)  # else it was erased meanwhile
+        await _answer(home, lead_id)  # raises for one that was erased meanwhile; who lost sight of it still hears why
         raise (await _in_words(home, refused, viewer) if isinstance(refused, NotPossible) else refused) from None
     return await _answer(home, lead_id)
 
