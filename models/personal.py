@@ -146,6 +146,10 @@ def _mails_of(person: Person) -> Any:
     return select(t.Mail.id).where(col(t.Mail.lead_id).in_(person.ids))
 
 
+def _events_of(person: Person) -> Any:
+    return select(t.WebhookDelivery.id).where(col(t.WebhookDelivery.lead_id).in_(person.ids))
+
+
 def _names(*columns: Any) -> Callable[[Person], Any]:
     return lambda person: sa.or_(*(person.in_text(column) for column in columns))
 
@@ -207,6 +211,10 @@ HOLDINGS: Final[Sequence[Holding]] = (
             plain=_c("id message_id state tries next_at updated_at"), find=_names(t.Delivery.said)),
     Holding(t.EffectEntry, Fate.GOES, lead=_c("key lead_id kind data at"), staff=_c("recipient_id mailbox"),
             plain=_c("called_at message_id"), find=_of(col(t.EffectEntry.lead_id))),
+    Holding(t.WebhookAttempt, Fate.GOES, lead=_c("delivery_id at took_ms status answer said"), plain=_c("id"),
+            find=lambda person: col(t.WebhookAttempt.delivery_id).in_(_events_of(person))),
+    Holding(t.WebhookDelivery, Fate.GOES, lead=_c("lead_id event_id sequence type payload at state"),
+            plain=_c("id webhook_id tries next_at updated_at called_at"), find=_of(col(t.WebhookDelivery.lead_id))),
     Holding(t.Assignment, Fate.GOES, lead=_c("lead_id version cycle at by why considered"), staff=_c("owner_id"),
             find=_of(col(t.Assignment.lead_id))),
     Holding(t.ClockSpell, Fate.GOES,
@@ -219,7 +227,8 @@ HOLDINGS: Final[Sequence[Holding]] = (
     Holding(t.TimelineEntry, Fate.GOES, lead=_c("id lead_id version kind at data plan"), staff=_c("by"),
             find=_of(col(t.TimelineEntry.lead_id))),
     Holding(t.Mail, Fate.GOES,
-            lead=_c("id lead_id step cycle topic address subject text html state said created_at sent_at"),
+            lead=_c("id lead_id step cycle topic address subject text html state said created_at sent_at opened_at"
+                    " clicked_at"),
             plain=_c("track_id track_version tries updated_at"), find=_of(col(t.Mail.lead_id))),
     Holding(t.Merge, Fate.GOES, lead=_c("id kept_id merged_id at before undone_at"), staff=_c("by"), find=_merged),
     Holding(t.Engagement, Fate.GOES, lead=_c("message_id visitor_id event at received_at properties"),
@@ -233,7 +242,7 @@ HOLDINGS: Final[Sequence[Holding]] = (
     Holding(t.Lead, Fate.GOES,
             lead=_c("id email profile issues account_id persona score fit behaviour profile_at assessed_at stage cycle"
                     " cycle_since version track awaits merged_into sla_kind sla_due_at sla_breached_at bant state"
-                    " created_at updated_at"),
+                    " created_at updated_at track_version track_path track_held"),
             staff=_c("owner_id"), plain=_c("agreement_version"), find=_of(col(t.Lead.id))),
     # Keyed digests, which name nobody to whoever has no key: what is left of an erased person.
     Holding(t.Suppression, Fate.STAYS, plain=_c("digest reason at")),
@@ -244,6 +253,9 @@ HOLDINGS: Final[Sequence[Holding]] = (
                      " alert_urls team_alert_urls manager_id created_at")),
     Holding(t.WorkingHours, Fate.STAYS, staff=_c("id user_id since calendar")),
     Holding(t.Absence, Fate.STAYS, staff=_c("id user_id begins_at ends_at reason created_at removed_at")),
+    Holding(t.Webhook, Fate.STAYS,
+            plain=_c("id url description events enabled seed previous_seed previous_until failing_since rests_until"
+                     " gave_up_at said created_at")),
     Holding(t.Token, Fate.STAYS, staff=_c("id user_id digest label created_at revoked_at")),
     Holding(t.WebSession, Fate.STAYS, staff=_c("digest user_id agent created_at seen_at")),
     Holding(t.Throttle, Fate.STAYS, staff=_c("key"), plain=_c("free_at")),
