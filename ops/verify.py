@@ -82,13 +82,13 @@ async def settled(make: Sessions, client: Client, lead: Lead) -> list[Difference
 
 
 async def _differences(client: Client, lead: Lead) -> list[Difference]:
-    if lead.stage in TERMINAL:
+    sealed = bool(lead.state and lead.state.get("sealed"))
+    if lead.stage in TERMINAL or sealed:  # its workflow has ended, and says no more
         return []
     state = await standing(client, lead.id)
     if state is None:
         waits = lead.version == 0 and lead.agreement_version is None
-        sealed = bool(lead.state and lead.state.get("sealed"))
-        return [] if waits or sealed else [Difference(lead.id, "workflow", lead.stage, None)]
+        return [] if waits else [Difference(lead.id, "workflow", lead.stage, None)]
     row = LeadState.model_validate(lead.state) if lead.state else fresh_state(lead)
     shown = _comparable(row) | {
         "stage": str(lead.stage),
@@ -118,7 +118,7 @@ def _comparable(state: LeadState) -> dict[str, Any]:
     }
 
 
-async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue: str = TASK_QUEUE) -> int:
+async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue: str | None = None) -> int:
     """Bring these leads together: the workflow's state goes into the row, a missing workflow starts from the row."""
     for lead_id in sorted(lead_ids):
         state = await standing(client, lead_id)
@@ -134,7 +134,7 @@ async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue
     return len(lead_ids)
 
 
-async def start(client: Client, lead: Lead, task_queue: str = TASK_QUEUE) -> None:
+async def start(client: Client, lead: Lead, task_queue: str | None = None) -> None:
     """Start the lead's workflow where its row says that it stands; one that runs is left alone.
 
     The caller holds the row, so that nobody is erased and then started.
@@ -143,6 +143,6 @@ async def start(client: Client, lead: Lead, task_queue: str = TASK_QUEUE) -> Non
         LEAD_WORKFLOW,
         fresh_state(lead),
         id=workflow_id(lead.id),
-        task_queue=task_queue,
+        task_queue=task_queue or TASK_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
     )

@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,16 @@ __all__ = ["admin", "desk"]
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(own_database: Callable[[str], str]) -> AsyncIterator[World]:
     """A served Baton of its own, in which something of everything has happened."""
+    async with furnished(own_database("web")) as found:
+        yield found
+
+
+@asynccontextmanager
+async def furnished(database_url: str) -> AsyncIterator[World]:
+    """Serve a Baton on a database of its own, with something of everything in it."""
     async with AsyncExitStack() as stack:
         temporal = await stack.enter_async_context(await a_temporal())
-        found = await stack.enter_async_context(a_world(own_database("web"), temporal.client, _a_free_port()))
+        found = await stack.enter_async_context(a_world(database_url, temporal.client, _a_free_port()))
         await furnish(found)
         yield found
 

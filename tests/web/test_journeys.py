@@ -1,7 +1,7 @@
 """What people do at their desks from beginning to end, in a real browser."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +13,17 @@ from playwright.async_api import Browser, Page, expect
 
 from models.tables import Lead
 from tests.web.browser import Tab, sign_in
+from tests.web.conftest import furnished
 from tests.web.world import EDITED, PASSWORD, World, share
 
 PATIENCE = 30_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(own_database: Callable[[str], str]) -> AsyncIterator[World]:
+    """A Baton for these tests alone: they change what is in force."""
+    async with furnished(own_database("journeys")) as found:
+        yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
