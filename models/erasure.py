@@ -22,6 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from .assessment import lock
 from .forwarding import family, kept_of
+from .locks import Lock, alone, together
 from .outreach import Signer, hold
 from .people import normal_email
 from .personal import HOLDINGS, TAKEN_OUT, Fate, Holding, Person
@@ -45,7 +46,6 @@ ERASED: Final = "the person was erased"
 CHANNEL: Final = "baton_erasures"
 """PostgreSQL tells whoever listens here that somebody was erased."""
 _NOTIFY: Final = sa.select(sa.func.pg_notify(CHANNEL, ""))
-_WRITING: Final = 0x6261746F6E  # any number that nobody else takes for an advisory lock
 _ROWS: Final = 1_000
 _CALLED: Final = ("name", "phone", "email")
 _GONE: Final = orjson.dumps(
@@ -67,11 +67,7 @@ class PartOfAnother(Exception):
 
 async def writing(session: AsyncSession) -> None:
     """Let no erasure happen until this transaction ends: it writes about people by what it reads now."""
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock_shared(_WRITING)))  # type: ignore[call-overload]
-
-
-async def _alone(session: AsyncSession) -> None:
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock(_WRITING)))  # type: ignore[call-overload]
+    await together(session, Lock.PEOPLE)
 
 
 async def erase(
@@ -81,7 +77,7 @@ async def erase(
     ids = await _held(session, lead_id)
     if ids is None:
         return None
-    await _alone(session)
+    await alone(session, Lock.PEOPLE)
     now: datetime = (await session.exec(sa.select(sa.func.clock_timestamp()))).scalar_one()  # type: ignore[call-overload]
     at = max(at, now)  # a mail may have been waited for: what the person did meanwhile is older than this too
     open_ = select(Import).where(col(Import.content) != b"").order_by(col(Import.id)).with_for_update()

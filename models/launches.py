@@ -5,7 +5,6 @@ transaction too: the moments that enrol them, what became of each, and the progr
 a page that comes twice changes nothing, and progress only grows.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from . import agreements
 from .assessment import NOTIFY, lock
 from .keyset import Page
 from .leads import seen_by
+from .locks import Lock, alone
 from .outreach import EVERY_TOPIC, MAIL, Signer
 from .segments import NOBODY, Segment, had_track, left_out, matching
 from .session import Sessions, in_transaction
@@ -315,7 +315,7 @@ async def launch(
     """
 
     async def work(session: AsyncSession) -> UUID:
-        await _one_at_a_time(session, track_id)
+        await alone(session, Lock.LAUNCHES, track_id)
         aim = await aim_at(session, track_id, segment, signer, at)
         if aim.paused:
             raise CannotLaunch(f"The track {track_id} is paused.", ("resume the track",))
@@ -331,12 +331,6 @@ async def launch(
         return row.id
 
     return await in_transaction(make, work)
-
-
-async def _one_at_a_time(session: AsyncSession, track_id: str) -> None:
-    """Two launches of a track choose one after the other: the second sees whom the first has."""
-    key = int.from_bytes(hashlib.blake2b(f"launch {track_id}".encode(), digest_size=8).digest(), signed=True)
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock(key)))  # type: ignore[call-overload]
 
 
 async def _keep(session: AsyncSession, row: Launch, chosen: Sequence[Chosen], at: datetime) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -21,6 +20,7 @@ from lifecycle.agreement import Outreach
 
 from . import agreements
 from .forwarding import kept_of
+from .locks import Lock, alone
 from .people import normal_email
 from .tables import Consent, Lead, Mail, Suppression
 
@@ -58,8 +58,7 @@ class Signer:
 
 async def hold(session: AsyncSession, lead_id: UUID) -> None:
     """Hold the lead's lock until this transaction ends: either a mail leaves, or a word against it is written."""
-    key = int.from_bytes(hashlib.blake2b(lead_id.bytes, digest_size=8).digest(), signed=True)
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock(key)))  # type: ignore[call-overload]
+    await alone(session, Lock.MAIL, lead_id)
 
 
 async def refusal(session: AsyncSession, lead: Lead, topic: str, signer: Signer) -> str | None:

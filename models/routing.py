@@ -18,10 +18,8 @@ from lifecycle.lead import LeadState
 from lifecycle.routing import MONTH, Candidate, Choice, Considered, choose, rule_of
 from lifecycle.stages import Stage
 
+from .locks import Lock, alone
 from .tables import Absence, Account, Assignment, Lead, User
-
-_ONE_AT_A_TIME: Final = 0x6261746F6E
-"""Advisory lock: turns are taken one after another, or two leads at once would go to the same rep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ async def route(
     excluded: Iterable[str] = (),
 ) -> Choice:
     """Give the lead to somebody and take their turn: whoever had it and gets it back, a key account's owner, a rep."""
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))  # type: ignore[call-overload]
+    await alone(session, Lock.TURNS)
     choice = await consider(session, row, lead, agreement, at, cause=cause, excluded=excluded)
     if choice.credit:
         turns = {"ids": [UUID(id_) for id_ in choice.credit], "credit": list(choice.credit.values())}

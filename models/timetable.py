@@ -22,25 +22,20 @@ from lifecycle.stages import CLOCKS, WITH_SALES
 from . import agreements
 from .assessment import NOTIFY
 from .calendars import Calendars
+from .locks import Lock, alone, together
 from .tables import Absence, Holiday, Lead, OutboxMoment, User, WorkingHours
 
 PAGE: Final = 500
-_CALENDARS: Final = 0x63616C656E
-"""Advisory lock: many moves read calendars at once, whoever changes one waits for them and holds the next ones."""
 
 
 async def read_calendars(session: AsyncSession) -> None:
     """Keep calendars as they are until this transaction ends."""
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock_shared(_CALENDARS)))  # type: ignore[call-overload]
-
-
-async def _change_calendars(session: AsyncSession) -> None:
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock(_CALENDARS)))  # type: ignore[call-overload]
+    await together(session, Lock.CALENDARS)
 
 
 async def add_holiday(session: AsyncSession, day: date, name: str, country: str | None, at: datetime) -> Holiday:
     """Close the house on `day` (where calendars keep the holidays of `country`, if given); counts from `at` on."""
-    await _change_calendars(session)
+    await alone(session, Lock.CALENDARS)
     holiday = Holiday(day=day, name=name, country=country, created_at=at)
     session.add(holiday)
     await session.flush()
@@ -50,7 +45,7 @@ async def add_holiday(session: AsyncSession, day: date, name: str, country: str 
 
 async def end_holiday(session: AsyncSession, holiday_id: UUID, at: datetime) -> Holiday | None:
     """Take a holiday back from `at` on; None when there is no such holiday, or it was taken back before."""
-    await _change_calendars(session)
+    await alone(session, Lock.CALENDARS)
     holiday = await session.get(Holiday, holiday_id)
     if holiday is None or holiday.removed_at:
         return None
@@ -64,7 +59,7 @@ async def add_absence(
     session: AsyncSession, user: User, begins: datetime, ends: datetime, reason: str, at: datetime
 ) -> Absence:
     """Note that `user` is away; their clocks stand still meanwhile, and routing passes them over."""
-    await _change_calendars(session)
+    await alone(session, Lock.CALENDARS)
     absence = Absence(user_id=user.id, begins_at=begins, ends_at=ends, reason=reason, created_at=at)
     session.add(absence)
     await session.flush()
@@ -74,7 +69,7 @@ async def add_absence(
 
 async def end_absence(session: AsyncSession, user: User, absence_id: UUID, at: datetime) -> Absence | None:
     """Take an absence back from `at` on; None when there is no such absence, or it was taken back before."""
-    await _change_calendars(session)
+    await alone(session, Lock.CALENDARS)
     absence = await session.get(Absence, absence_id)
     if absence is None or absence.user_id != user.id or absence.removed_at:
         return None
@@ -87,7 +82,7 @@ async def end_absence(session: AsyncSession, user: User, absence_id: UUID, at: d
 
 async def set_hours(session: AsyncSession, user: User, calendar: dict[str, Any] | str | None, at: datetime) -> None:
     """Give `user` working hours of their own from `at` on; None: the agreement's."""
-    await _change_calendars(session)
+    await alone(session, Lock.CALENDARS)
     hours = WorkingHours(user_id=user.id, since=at, calendar=calendar)
     session.add(hours)
     await session.flush()

@@ -21,6 +21,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from uuid_utils.compat import uuid7
 
 from .alerts import NOTIFY
+from .locks import Lock, alone
 from .tables import Webhook, WebhookAttempt, WebhookDelivery
 
 MOST: Final = 50
@@ -66,7 +67,7 @@ async def add(session: AsyncSession, hook: Webhook) -> Webhook | None:
     known = await session.get(Webhook, hook.id)
     if known:
         return known
-    await session.exec(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("webhooks"))))  # type: ignore[call-overload]
+    await alone(session, Lock.WEBHOOKS)
     if (await session.exec(select(sa.func.count()).select_from(Webhook))).one() >= MOST:
         return None
     session.add(hook)
