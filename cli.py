@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 something was found wrong, 2 the command was not understoo
 """
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -668,16 +669,24 @@ def main() -> None:
     try:
         app()
     except Failed as failed:
-        _end(str(failed), failed.code)
+        _end(failed.code, str(failed))
     except CannotServe as error:
-        _end(str(error), 1)
+        _end(1, str(error))
     except KeyboardInterrupt:
-        _end("stopped", 130)
+        _end(130, "stopped")
+    except SystemExit as done:
+        _end(done.code if isinstance(done.code, int) else 0 if done.code is None else 1)
 
 
-def _end(said: str, code: int) -> NoReturn:
-    err.print(f"baton: {said}", markup=False, soft_wrap=True)
-    sys.exit(code)
+def _end(code: int, said: str = "") -> NoReturn:
+    """Leave with that code; past the interpreter's farewell, which threads of Temporal's SDK abort now and then."""
+    if said:
+        err.print(f"baton: {said}", markup=False, soft_wrap=True)
+    if "temporalio" not in sys.modules:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,19 @@ have started one anew.
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
 
-import structlog
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from intake.csvfile import Row, Upload
+from intake.mapping import ID, NoIdentity, UnknownColumn, fields_of
 from intake.scrubbing import without
 from models import erasure
 from models.outreach import Signer
@@ -33,7 +33,6 @@ LOOKED_AGAIN: Final = timedelta(minutes=2)
 PATIENCE: Final = 10.0
 """Seconds that Temporal has for deleting a history, which it does in the background."""
 _PAUSE: Final = 0.05
-log = structlog.get_logger(__name__)
 
 
 class Erasing:
@@ -112,12 +111,25 @@ class Erasing:
                 raise
 
 
-def _scrub(name: str, content: bytes, person: Person) -> bytes | None:
-    """Take a person out of an uploaded file; None when the person is not in it."""
+def _scrub(name: str, content: bytes, mapping: Mapping[str, str], person: Person) -> bytes | None:
+    """Take a person out of an uploaded file; None when the person is not in it.
+
+    A name that is no address counts only in the column that the import takes for the id: `42` is also a number.
+    """
     pattern = re.compile(person.perhaps, re.IGNORECASE)
     names = {known.lower() for known in person.names}
 
     def concerns(row: Row, text: str) -> bool:
-        return pattern.search(text) is not None or any(cell.lower() in names for cell in row.cells.values())
+        fields = _fields(tuple(row.cells), mapping)
+        named = (cell for column, cell in row.cells.items() if fields.get(column) in ("email", ID))
+        return pattern.search(text) is not None or any(cell.lower() in names for cell in named)
 
     return without(Upload(name, content), concerns)
+
+
+def _fields(columns: Sequence[str], mapping: Mapping[str, str]) -> Mapping[str, str]:
+    """What each column becomes; of a file that cannot be imported, nothing."""
+    try:
+        return fields_of(columns, mapping)
+    except (NoIdentity, UnknownColumn):
+        return {}

@@ -207,11 +207,11 @@ async def _fall_back(session: AsyncSession, delivery_id: UUID) -> str:
 async def again(session: AsyncSession, delivery_id: UUID) -> str | None:
     """Let a delivery that came to nothing be tried once more; returns the id of the workflow that is to do it.
 
-    None when there is no such delivery, or it is under way, or it arrived.
+    None when there is no such delivery, or it is under way, or it arrived, or its words were forgotten since.
     """
-    failed = sa.update(Delivery).where(
-        col(Delivery.id) == delivery_id, col(Delivery.state).in_(["failed", "unknown", "fell_back"])
-    )
+    has_words = select(Message.id).where(col(Message.id) == col(Delivery.message_id), Message.text != "").exists()
+    came_to_nothing = col(Delivery.state).in_(["failed", "unknown", "fell_back"])
+    failed = sa.update(Delivery).where(col(Delivery.id) == delivery_id, came_to_nothing, has_words)
     waiting = failed.values(state="waiting", updated_at=datetime.now(UTC)).returning(col(Delivery.tries))
     tries = (await session.exec(waiting)).scalar_one_or_none()
     return None if tries is None else f"delivery-{delivery_id}-{tries}"

@@ -15,11 +15,10 @@ from models.leads import seen_by
 from models.operations import known_leads, list_deliveries, list_quarantine, names_of_people, quarantined_json
 from models.stuck import MARGIN, count_stuck, stuck_after, stuck_json
 from models.users import Viewer
-from ops import repairs
+from ops import observing, repairs
 from ops.health import health, versions, worst
 from ops.mending import mend
-from workflows import observing
-from workflows.observing import BadQuery, NoSuchWorkflow, Ui
+from ops.observing import BadQuery, NoSuchWorkflow, Ui
 
 from .auth import allow
 from .house import House, house

@@ -13,6 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.nurture import CHANNEL as MAILS
 from models.ingest import CLASH, Kind, Message, ingest
 from models.operations import leads_named, payload_of, why_not
+from models.outreach import Signer
 from models.session import in_transaction
 from models.tables import Delivery, Lead, Mail, Quarantined
 
@@ -80,7 +81,7 @@ async def _take(
             message = _message(row, payload_of(row) if payload is None else payload, kind)
         except Malformed as error:
             return REFUSED, f"{error.field} {error.reason}"
-        taken = await ingest(home.make, [message])
+        taken = await ingest(home.make, [message], Signer(home.secret))
         outcome, detail = (TAKEN if taken.stored else KNOWN), None
     if outcome != REFUSED:
         async with home.make() as session, session.begin():

@@ -6,6 +6,7 @@ waited for first, as by any word against mail (`outreach.hold`). What stays are 
 somebody was erased.
 """
 
+import asyncio
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,8 +54,8 @@ _GONE: Final = orjson.dumps(
 )
 _ID: Final = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-Scrub = Callable[[str, bytes, Person], bytes | None]
-"""Takes a person out of an uploaded file (its name, its bytes); None when the person is not in it."""
+Scrub = Callable[[str, bytes, Mapping[str, str], Person], bytes | None]
+"""Takes a person out of an uploaded file (its name, its bytes, its columns' fields); None: the person is not in it."""
 
 
 class PartOfAnother(Exception):
@@ -99,7 +100,7 @@ async def erase(
         else:
             continue
         counts[holding.name] = count
-    counts["imports"] += _scrubbed(files, person, scrub)
+    counts["imports"] += await _scrubbed(files, person, scrub)
     row = Erasure(
         digest=signer.digest_of("lead", str(lead_id)), by=by, at=at, counts=counts, pending=[str(id_) for id_ in ids]
     )
@@ -177,11 +178,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _scrubbed(files: Iterable[Import], person: Person, scrub: Scrub) -> int:
+async def _scrubbed(files: Iterable[Import], person: Person, scrub: Scrub) -> int:
     """Take the person out of the files that are still to be read; whoever reads one now begins again."""
     count = 0
     for file in files:
-        content = scrub(file.filename, file.content, person)
+        # a large file takes long, and the process has others to serve meanwhile
+        content = await asyncio.to_thread(scrub, file.filename, file.content, file.mapping, person)
         if content is not None:
             file.content, file.edition, count = content, file.edition + 1, count + 1
     return count

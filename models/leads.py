@@ -241,8 +241,9 @@ async def ids_of(
 ) -> list[UUID]:
     """Return the ids of the first `limit` leads of a list: what an export takes along, part by part."""
     where = [seen_by(viewer), *conditions(asked, viewer, datetime.now(UTC))]
-    part = SORTS[sort or usual(asked)].part(col(Lead.id), where, limit=limit)
-    return list(await session.exec(select(part.c.id)))[:limit]
+    order = SORTS[sort or usual(asked)]
+    part = order.part(col(Lead.id), where, limit=limit)
+    return list(await session.exec(select(part.c.id).order_by(*order.sorting(part))))[:limit]
 
 
 async def export_rows(session: AsyncSession, ids: Sequence[UUID], viewer: Viewer) -> list[dict[str, Any]]:

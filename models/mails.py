@@ -10,6 +10,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from .forwarding import kept_of
 from .keyset import Page
 from .leads import seen_by
 from .tables import Engagement, Lead, Mail, MailLink, TrackVersion
@@ -84,9 +85,9 @@ def _read() -> Any:
 
 async def _reactions(session: AsyncSession, mail: Mail) -> list[dict[str, Any]]:
     """What came back, oldest first; a lead that was merged left its engagements to the one that it became part of."""
-    kept = select(Lead.merged_into).where(Lead.id == mail.lead_id).scalar_subquery()
+    kept = await kept_of(session, mail.lead_id)
     query = select(Engagement).where(
-        (col(Engagement.visitor_id) == mail.lead_id) | (col(Engagement.visitor_id) == kept),
+        col(Engagement.visitor_id).in_([mail.lead_id, kept]),
         col(Engagement.event).in_(REACTIONS),
         col(Engagement.properties)["mail"].astext == str(mail.id),
     )

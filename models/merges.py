@@ -5,7 +5,7 @@ the kept one where it stood, and that one takes it up. Each step is settled once
 merge's `before`), so whatever a crash cuts off, the outbox or the same request again completes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -181,16 +181,6 @@ def _as_json(merge: Merge, kept: Lead, by: str) -> dict[str, Any]:
         "undo_until": merge.at + UNDO_WITHIN,
         "undone_at": merge.undone_at,
         "state": ("undone" if merge.undone_at else "done") if finished else "under_way",
-    }
-
-
-async def names_of(session: AsyncSession, merges: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return what the leads of `merges` are called, by their ids."""
-    ids = {UUID(merge[part]) for merge in merges for part in ("kept", "merged")}
-    query = select(Lead.id, Lead.email, Lead.profile).where(col(Lead.id).in_(ids))
-    return {
-        str(id_): str(profile.get("name") or email or profile.get("email") or "Unnamed lead")
-        for id_, email, profile in await session.exec(query)
     }
 
 

@@ -14,7 +14,19 @@ from lifecycle.stages import Stage
 
 from .forwarding import kept_of
 from .keyset import Page
-from .tables import Delivery, EffectEntry, Identity, Lead, Mail, Message, OutboxMoment, Quarantined, User
+from .tables import (
+    Delivery,
+    EffectEntry,
+    Identity,
+    Lead,
+    Mail,
+    Message,
+    OutboxMoment,
+    Quarantined,
+    User,
+    Webhook,
+    WebhookDelivery,
+)
 
 CAME_TO_NOTHING: Final = ("failed", "unknown", "bounced")
 UNDER_WAY: Final = ("waiting", "called", "sending")
@@ -178,8 +190,24 @@ async def backlogs(session: AsyncSession, now: datetime) -> dict[str, dict[str, 
     told, first, mailboxes = (await session.exec(alerts)).one()
     leaving, written = (await session.exec(mails)).one()
     quarantined = (await session.exec(select(sa.func.count()).select_from(Quarantined))).one()
-    lost = select(sa.func.count()).select_from(Delivery).where(Delivery.state == "failed")
+    # one whose words were forgotten cannot be sent again: nobody has to look at it any more
+    lost = (
+        select(sa.func.count())
+        .select_from(Delivery)
+        .join(Message, col(Message.id) == col(Delivery.message_id))
+        .where(Delivery.state == "failed", Message.text != "")
+    )
+    events = select(sa.func.count(), sa.func.min(WebhookDelivery.at)).where(
+        col(WebhookDelivery.state).in_(["waiting", "sending"])
+    )
+    untold, earliest = (await session.exec(events)).one()
+    gave_up = select(sa.func.count()).select_from(Webhook).where(col(Webhook.gave_up_at).is_not(None))
     return {
+        "webhooks": {
+            "waiting": untold,
+            "oldest_seconds": _age(earliest, now),
+            "gave_up": (await session.exec(gave_up)).one(),
+        },
         "outbox": {"waiting": waiting, "oldest_seconds": _age(oldest, now)},
         "mailboxes": {"waiting": told, "oldest_seconds": _age(first, now), "mailboxes": mailboxes},
         "mails": {"waiting": leaving, "oldest_seconds": _age(written, now)},

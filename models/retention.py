@@ -65,6 +65,9 @@ RULES: Final = (
     Rule("history", "the history of leads that were disqualified and did nothing since", 730, "timeline t", "id",
          "t.at < :before AND EXISTS (SELECT FROM leads WHERE leads.id = t.lead_id AND leads.stage = 'disqualified'"
          " AND leads.updated_at < :before)"),
+    Rule("webhooks", "what webhooks were told", 90, "webhook_deliveries w", "id",
+         "w.updated_at < :before AND w.state NOT IN ('waiting', 'sending')"),
+    Rule("sessions", "browsers that were signed in", 30, "web_sessions b", "digest", "b.created_at < :before"),
     Rule("tries", "who failed to sign in, from where", 1, "throttles f", "key", "f.free_at < :before"),
 )
 # fmt: on

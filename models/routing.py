@@ -122,17 +122,13 @@ def _candidate(rep: User, back: datetime | None, taken: tuple[int, datetime] | N
 
 async def absent(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[UUID, datetime]:
     """Return who of `ids` is absent at `at`, and until when."""
-    query = (
-        select(Absence.user_id, sa.func.max(Absence.ends_at))
-        .where(
-            col(Absence.user_id).in_(ids),
-            col(Absence.begins_at) <= at,
-            col(Absence.ends_at) > at,
-            col(Absence.removed_at).is_(None),
-        )
-        .group_by(col(Absence.user_id))
-    )
-    return dict((await session.exec(query)).all())
+    gone = select(Absence.user_id, sa.func.max(Absence.ends_at)).where(col(Absence.user_id).in_(ids), gone_at(at))
+    return dict((await session.exec(gone.group_by(col(Absence.user_id)))).all())
+
+
+def gone_at(at: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition for absences during which somebody is away at `at`."""
+    return (col(Absence.begins_at) <= at) & (col(Absence.ends_at) > at) & col(Absence.removed_at).is_(None)
 
 
 async def taken(session: AsyncSession, ids: list[UUID], at: datetime) -> dict[UUID, tuple[int, datetime]]:

@@ -15,7 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.stages import WITH_SALES
 
 from .keyset import Order, literally, read_part
-from .routing import absent, taken
+from .routing import absent, gone_at, taken
 from .tables import Absence, Holiday, Lead, User
 
 State = Literal["active", "away", "deactivated"]
@@ -91,8 +91,7 @@ def _here(_: datetime) -> Any:
 
 
 def _away(at: datetime) -> Any:
-    gone = (col(Absence.begins_at) <= at) & (col(Absence.ends_at) > at) & col(Absence.removed_at).is_(None)
-    return col(User.active) & col(User.id).in_(select(Absence.user_id).where(gone))
+    return col(User.active) & col(User.id).in_(select(Absence.user_id).where(gone_at(at)))
 
 
 def _left(_: datetime) -> Any:

@@ -12,13 +12,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lifecycle.clocks import Rung, rungs_from
 from lifecycle.lead import LeadState
-from lifecycle.routing import MONTH
 from lifecycle.stages import WITH_SALES, Stage
 
 from . import agreements
 from .leads import SEES_ALL, seen_by
-from .routing import absent
-from .tables import Assignment, Lead, User
+from .routing import absent, taken
+from .tables import Lead, User
 from .users import Viewer
 
 SOON: Final = timedelta(hours=1)
@@ -92,14 +91,9 @@ async def _members(
     session: AsyncSession, people: Sequence[User], having: dict[UUID | None, Load], at: datetime
 ) -> list[Member]:
     ids = [user.id for user in people]
-    query = (
-        select(Assignment.owner_id, sa.func.count())
-        .where(col(Assignment.owner_id).in_(ids), col(Assignment.at) > at - MONTH)
-        .group_by(col(Assignment.owner_id))
-    )
-    taken = dict((await session.exec(query)).all())
-    away = await absent(session, ids, at)
-    return [Member(user, having.get(user.id, Load()), taken.get(user.id, 0), away.get(user.id)) for user in people]
+    given, away = await taken(session, ids, at), await absent(session, ids, at)
+    counts = {id_: count for id_, (count, _) in given.items()}
+    return [Member(user, having.get(user.id, Load()), counts.get(user.id, 0), away.get(user.id)) for user in people]
 
 
 @dataclass(frozen=True, slots=True)

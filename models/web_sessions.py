@@ -5,7 +5,8 @@ once when the person signs out, changes the password or is deactivated.
 """
 
 import secrets
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -40,16 +41,18 @@ async def sign_in(make: Sessions, email: str, password: str, *, address: str, ag
     An unknown address takes as long as a wrong password. Raises TooManyTries, also for the right password then: who
     guesses must not learn that this was it.
     """
-    keys = (f"sign-in:{email.strip().lower()}", f"sign-in from:{address}")
-    async with make() as session, session.begin():
-        for key, (burst, each) in zip(keys, TRIES, strict=True):
-            await _may_try(session, key, burst, each, at)
+    tries = [
+        (key, burst, each)
+        for key, (burst, each) in zip(
+            (f"sign-in:{email.strip().lower()}", f"sign-in from:{address}"), TRIES, strict=True
+        )
+    ]
+    await _try(make, tries, at)
+    async with make() as session:
         user = await check_password(session, email, password)
     if user is None:
-        async with make() as session, session.begin():
-            for key, (_, each) in zip(keys, TRIES, strict=True):
-                await _count(session, key, each, at)
         return None
+    await _take_back(make, tries)
     return await open_session(make, user.id, agent, at)
 
 
@@ -58,7 +61,6 @@ async def open_session(make: Sessions, user_id: UUID, agent: str, at: datetime) 
     token = secrets.token_urlsafe(32)
     async with make() as session, session.begin():
         session.add(WebSession(digest=digest(token), user_id=user_id, agent=agent[:200], created_at=at, seen_at=at))
-        await session.exec(sa.delete(WebSession).where(sa.not_(_alive(at))))
     return token
 
 
@@ -98,16 +100,17 @@ async def change_password(
 
     Raises TooManyTries.
     """
-    key, (burst, each) = f"password:{user_id}", TRIES[0]
+    tries = [(f"password:{user_id}", *TRIES[0])]
+    await _try(make, tries, at)
+    hashed = await hash_password(new)
     async with make() as session, session.begin():
-        await _may_try(session, key, burst, each, at)
         email = (await session.exec(select(User.email).where(User.id == user_id))).one()
         user = await check_password(session, email, current)
         if user is None:
-            await _count(session, key, each, at)
             return False
-        user.password_hash = await hash_password(new)
+        user.password_hash = hashed
         await sign_out_everywhere(session, user_id, but)
+    await _take_back(make, tries)
     return True
 
 
@@ -129,15 +132,28 @@ def _alive(at: datetime) -> sa.ColumnElement[bool]:
     return (col(WebSession.seen_at) > at - IDLE) & (col(WebSession.created_at) > at - LONGEST)
 
 
-async def _may_try(session: AsyncSession, key: str, burst: int, each: timedelta, at: datetime) -> None:
-    """Raise TooManyTries when the allowance is used up (GCRA: `burst` at once, then one in `each`)."""
-    free_at = (await session.exec(select(Throttle.free_at).where(Throttle.key == key))).first() or at
-    if free_at - at > each * (burst - 1):
-        raise TooManyTries(free_at - at - each * (burst - 1))
+Tries = Sequence[tuple[str, int, timedelta]]
+"""What is tried, how often at once, and how long until one more."""
 
 
-async def _count(session: AsyncSession, key: str, each: timedelta, at: datetime) -> None:
-    row = insert(Throttle).values(key=key, free_at=at + each)
-    later = sa.func.greatest(col(Throttle.free_at), at) + each
-    await session.exec(row.on_conflict_do_update(index_elements=["key"], set_={"free_at": later}))
-    await session.exec(sa.delete(Throttle).where(col(Throttle.free_at) < datetime.now(UTC) - timedelta(days=1)))
+async def _try(make: Sessions, tries: Tries, at: datetime) -> None:
+    """Count a try before it is made, so that many at once are counted too; raises TooManyTries (GCRA)."""
+    async with make() as session, session.begin():
+        for key, burst, each in tries:
+            row = insert(Throttle).values(key=key, free_at=at + each)
+            counted = row.on_conflict_do_update(
+                index_elements=["key"],
+                set_={"free_at": sa.func.greatest(col(Throttle.free_at), at) + each},
+                where=col(Throttle.free_at) - at <= each * (burst - 1),
+            ).returning(col(Throttle.free_at))
+            if (await session.exec(counted)).first() is None:
+                free_at = (await session.exec(select(Throttle.free_at).where(Throttle.key == key))).one()
+                raise TooManyTries(free_at - at - each * (burst - 1))
+
+
+async def _take_back(make: Sessions, tries: Tries) -> None:
+    """Count a try that was right no more."""
+    async with make() as session, session.begin():
+        for key, _, each in tries:
+            spent = sa.update(Throttle).where(col(Throttle.key) == key).values(free_at=col(Throttle.free_at) - each)
+            await session.exec(spent)

@@ -32,7 +32,6 @@ PATIENCE: Final = timedelta(days=5)
 """A webhook that took nothing for so long is disabled."""
 QUICK_TRIES: Final = 3
 """An address that was silent for days gets the quick tries of a new event before it is given up."""
-KEPT: Final = timedelta(days=90)
 """Deliveries that came to their end are forgotten after that."""
 TEST: Final = "webhook.test"
 UNDER_WAY: Final = ("waiting", "sending")
@@ -156,8 +155,6 @@ async def recover(session: AsyncSession, webhook_id: UUID, now: datetime) -> Non
         said = "Baton stopped while it was sending; it may have arrived"
         session.add(WebhookAttempt(delivery_id=row.id, at=row.updated_at, took_ms=0, said=said))
         row.state, row.next_at, row.updated_at = "waiting", now, now
-    ended = col(WebhookDelivery.state).not_in(UNDER_WAY) & (col(WebhookDelivery.updated_at) < now - KEPT)
-    await session.exec(sa.delete(WebhookDelivery).where(col(WebhookDelivery.webhook_id) == webhook_id, ended))
 
 
 async def take(session: AsyncSession, webhook_id: UUID, free: int, busy: int, now: datetime) -> Taken:

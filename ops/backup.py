@@ -64,7 +64,7 @@ def restore(settings: Settings, file: Path) -> dict[str, Any]:
     backup, a database that is not empty, a newer schema than this Baton knows.
     """
     with tempfile.TemporaryDirectory() as folder:
-        manifest = _unpack(file, Path(folder))
+        manifest, taken = _unpack(file, Path(folder))
         if manifest["schema"] not in migrate.revisions():
             raise CannotBackUp(f"A newer Baton made this backup: its schema {manifest['schema']} is not known here.")
         with _empty_database(settings) as url:
@@ -74,8 +74,8 @@ def restore(settings: Settings, file: Path) -> dict[str, Any]:
             )  # fmt: skip
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("ANALYZE")
-        if (kept := Path(folder) / KEYS).exists():
-            keys.put(settings.data_dir, kept.read_text())
+        if taken:
+            keys.put(settings.data_dir, taken)
     return manifest
 
 
@@ -118,21 +118,22 @@ def _one_moment(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield snapshot, {"schema": schema, "postgresql": version_, "leads": leads, "engagements": engagements}
 
 
-def _unpack(file: Path, folder: Path) -> dict[str, Any]:
+def _unpack(file: Path, folder: Path) -> tuple[dict[str, Any], keys.Keys | None]:
     try:
         with tarfile.open(file) as archive:
             for member in archive.getmembers():
                 if member.name in (MANIFEST, DATABASE, KEYS) and member.isfile():
                     archive.extract(member, folder, filter="data")
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        taken = keys.read((folder / KEYS).read_text()) if (folder / KEYS).exists() else None
     except FileNotFoundError as error:
         absent = Path(error.filename or "") == file
         raise CannotBackUp(f"There is no file {file}." if absent else NO_BACKUP) from None
-    except (tarfile.TarError, ValueError, EOFError):
+    except (tarfile.TarError, ValueError, TypeError, EOFError):
         raise CannotBackUp(NO_BACKUP) from None
     if not (folder / DATABASE).exists() or not isinstance(manifest.get("schema"), str):
         raise CannotBackUp(NO_BACKUP)
-    return manifest
+    return manifest, taken
 
 
 NO_BACKUP: Final = "The file is no backup, or not all of one."

@@ -13,22 +13,24 @@ import httpx2
 import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col, select
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from models import agreements
+from models.operations import backlogs
 from models.session import Sessions, make_engine, sessions
-from models.tables import Delivery, Lead, OutboxMoment, Quarantined
+from models.tables import Lead
 from serve import datadir
 from serve.addresses import database_url, web_url
 from serve.parts import CannotServe
 from serve.temporal import connect
 from settings import Settings
 from workflows.names import TASK_QUEUE
-from workflows.observing import pollers
+
+from .observing import pollers
 
 LATE: Final = timedelta(minutes=2)
 """A moment that waits longer than this is not on its way: something keeps it."""
@@ -146,20 +148,16 @@ async def _in_database(make: Sessions, address: str) -> list[Finding]:
         known = await database_versions(session)
         active = await agreements.active(session)
         leads = (await session.exec(select(sa.func.count()).select_from(Lead))).one()
-        undelivered = select(sa.func.count(), sa.func.min(OutboxMoment.created_at)).where(
-            col(OutboxMoment.delivered_at).is_(None)
-        )
-        waiting, oldest = (await session.exec(undelivered)).one()
-        quarantined = (await session.exec(select(sa.func.count()).select_from(Quarantined))).one()
-        lost = select(sa.func.count()).select_from(Delivery).where(Delivery.state == "failed")
-        failed = (await session.exec(lost)).one()
-    age = datetime.now(UTC) - oldest if oldest else timedelta(0)
+        now = datetime.now(UTC)
+        waits = await backlogs(session, now)
+    waiting, seconds = waits["outbox"]["waiting"], waits["outbox"]["oldest_seconds"]
+    age, quarantined, failed = timedelta(seconds=seconds), waits["quarantine"]["waiting"], waits["alerts"]["failed"]
     agreement = (
         Finding("agreement", "fine", f"version {active.version} ({active.name}) is in force")
         if active
         else Finding("agreement", "note", "none is in force: leads are kept and wait for one")
     )
-    held = f"; the oldest waits since {oldest:%Y-%m-%d %H:%M:%S} UTC" if oldest else ""
+    held = f"; the oldest waits since {now - age:%Y-%m-%d %H:%M:%S} UTC" if waiting else ""
     return [
         Finding("database", "fine", _of_database(known, address, leads)),
         agreement,

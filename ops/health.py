@@ -11,13 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from activities.contracts import OUTSIDE
+from activities.contracts import OUTSIDE, WEBHOOKS
 from models.operations import backlogs
 from models.session import Sessions
 from settings import Settings
-from workflows.observing import pollers
 
 from .doctor import LATE, State, database_versions, house_versions, shown, temporal_version
+from .observing import pollers
 
 SEEN: Final = timedelta(minutes=2)
 """A worker asks for work at least once a minute; one that has not for so long is gone."""
@@ -47,6 +47,7 @@ async def health(make: Sessions, client: Client, settings: Settings, task_queue:
         await _timed("temporal", lambda: temporal_version(client)),
         await _worker(client, "worker", task_queue, ("workflow", "activity")),
         await _worker(client, "worker_outside", f"{task_queue}{OUTSIDE}", ("activity",)),
+        await _worker(client, "worker_webhooks", f"{task_queue}{WEBHOOKS}", ("activity",)),
         *await _waiting(make),
         _smtp(settings),
     ]
@@ -104,6 +105,7 @@ async def _waiting(make: Sessions) -> list[PartHealth]:
         return []  # said of the database already
     late = LATE.total_seconds()
     outbox, boxes, mails = found["outbox"], found["mailboxes"], found["mails"]
+    hooks = found["webhooks"]
     held, lost = found["quarantine"]["waiting"], found["alerts"]["failed"]
     said = f"{boxes['waiting']:,} alerts wait in {boxes['mailboxes']:,} mailboxes"
     return [
@@ -117,6 +119,12 @@ async def _waiting(make: Sessions) -> list[PartHealth]:
         PartHealth("mails", "fine", _of_queue(mails, "mails to leads are on their way"), mails),
         PartHealth("quarantine", "note" if held else "fine", f"{held:,} messages", found["quarantine"]),
         PartHealth("alerts", "wrong" if lost else "fine", f"{lost:,} reached nobody", found["alerts"]),
+        PartHealth(
+            "webhooks",
+            "note" if hooks["gave_up"] else "fine",
+            _of_queue(hooks, "events wait for other systems") + f"; {hooks['gave_up']:,} webhooks were given up",
+            hooks,
+        ),
     ]
 
 

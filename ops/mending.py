@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -19,7 +20,7 @@ from models.tables import Lead, TimelineEntry
 from workflows.gate import standing
 from workflows.names import TASK_QUEUE, workflow_id
 
-from .verify import Difference, repair, settled, start
+from .verify import Difference, repair, settled, start_held
 
 PATIENCE: Final = timedelta(seconds=5)
 _PAUSES: Final = (0.5,)
@@ -66,14 +67,17 @@ async def mend(make: Sessions, client: Client, lead_id: UUID, by: str, task_queu
     except RPCError as error:
         return Mended(str(lead_id), "unanswered", (f"its workflow does not answer: {error.message}",))
     if ended:  # the row is never behind a workflow
-        await start(client, row, task_queue)
+        await start_held(make, client, lead_id, task_queue)
         found.append(f"its workflow has ended: {ended}")
         did.append(_STARTED)
     elif differences:
         await repair(make, client, {lead_id}, task_queue)
         found += [str(one).partition(": ")[2] for one in differences]
         did.append(_STARTED if state is None else "wrote its row anew from its workflow")
-    known = state or fresh_state(row)
+    try:
+        known = state or fresh_state(row)
+    except ValidationError:
+        return Mended(str(lead_id), "left", (*found, "its state cannot be read"), tuple(did))
     if lost := await _tell_again(make, known):
         found.append(f"its workflow does not know {_moments(lost)} that it was told of")
         did.append(f"told it of {_moments(lost)} again")

@@ -11,7 +11,7 @@ from lifecycle.stages import TERMINAL
 from models.session import Sessions
 from models.tables import Lead
 
-from .verify import AT_ONCE, pages_of_leads, start
+from .verify import AT_ONCE, pages_of_leads, start_held
 
 _UNHEARD = sa.text(
     "UPDATE moments SET delivered_at = NULL FROM leads WHERE leads.id = moments.lead_id"
@@ -40,10 +40,8 @@ async def rebuild(make: Sessions, client: Client, progress: Callable[[int], Any]
         await session.exec(_UNPOSTED)  # type: ignore[call-overload]
 
     async def one(lead: Lead) -> None:
-        async with gate, make() as session, session.begin():
-            held = await session.get(Lead, lead.id, with_for_update={"read": True, "key_share": True})
-            if held:  # else it was erased meanwhile
-                await start(client, held)
+        async with gate:
+            await start_held(make, client, lead.id)
         progress(1)
 
     async for page in pages_of_leads(make):

@@ -10,7 +10,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.repairs import PREFIX, PROGRESS, REPAIR_WORKFLOW, Repair
-from workflows.observing import PATIENCE, Ui
+
+from .observing import PATIENCE, Ui
 
 _LISTED: Final = f"WorkflowType = '{REPAIR_WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'"
 # fmt: off

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlmodel import col, select
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
@@ -89,7 +90,10 @@ async def _differences(client: Client, lead: Lead) -> list[Difference]:
     if state is None:
         waits = lead.version == 0 and lead.agreement_version is None
         return [] if waits else [Difference(lead.id, "workflow", lead.stage, None)]
-    row = LeadState.model_validate(lead.state) if lead.state else fresh_state(lead)
+    try:
+        row = fresh_state(lead)
+    except ValidationError:
+        return [Difference(lead.id, "state", "unreadable", state.version)]
     shown = _comparable(row) | {
         "stage": str(lead.stage),
         "cycle": lead.cycle,
@@ -121,17 +125,27 @@ def _comparable(state: LeadState) -> dict[str, Any]:
 async def repair(make: Sessions, client: Client, lead_ids: set[UUID], task_queue: str | None = None) -> int:
     """Bring these leads together: the workflow's state goes into the row, a missing workflow starts from the row."""
     for lead_id in sorted(lead_ids):
+        async with make() as session:
+            before = await session.get(Lead, lead_id)
         state = await standing(client, lead_id)
+        if state is None:
+            await start_held(make, client, lead_id, task_queue)
+            continue
         async with make() as session, session.begin():
             lead = await session.get(Lead, lead_id, with_for_update=True)
-            if lead is None:
-                continue  # erased meanwhile
-            if state is None:
-                await start(client, lead, task_queue)
-                continue
+            if lead is None or before is None or lead.version != before.version:
+                continue  # erased, or moved on, since the workflow was asked
             project(lead, state, datetime.now(UTC))
             lead.agreement_version = state.terms.version if state.terms else lead.agreement_version
     return len(lead_ids)
+
+
+async def start_held(make: Sessions, client: Client, lead_id: UUID, task_queue: str | None = None) -> None:
+    """Start a lead's workflow while its row is held; nothing is started for one that was erased meanwhile."""
+    async with make() as session, session.begin():
+        held = await session.get(Lead, lead_id, with_for_update={"read": True, "key_share": True})
+        if held:
+            await start(client, held, task_queue)
 
 
 async def start(client: Client, lead: Lead, task_queue: str | None = None) -> None:

@@ -50,7 +50,7 @@ def kept(data_dir: Path) -> Keys | None:
     """Return the keys of a data directory, or None when none were made there yet."""
     path = data_dir / "keys.json"
     try:
-        return Keys(**json.loads(path.read_text()))
+        return read(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -67,13 +67,14 @@ def mark_password_shown(data_dir: Path) -> None:
         _write(data_dir, replace(keys, password_shown=True))
 
 
-def put(data_dir: Path, text: str) -> None:
-    """Keep the keys that a `keys.json` holds as those of a data directory; raises CannotServe."""
-    try:
-        taken = Keys(**json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise CannotServe(f"These are no keys ({error}).") from error
-    _write(data_dir, taken)
+def read(text: str) -> Keys:
+    """Return the keys that a `keys.json` holds; raises ValueError or TypeError when they are none."""
+    return Keys(**json.loads(text))
+
+
+def put(data_dir: Path, keys: Keys) -> None:
+    """Keep these as the keys of a data directory; raises CannotServe."""
+    _write(data_dir, keys)
 
 
 def _make(data_dir: Path) -> Keys:

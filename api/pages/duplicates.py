@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from lifecycle.stages import HEIGHT
 from models import duplicates, merges
 from models.keyset import open_cursor, seal_cursor
+from models.leads import names_of
 
 from ..problems import wrong
 from .frame import Desk, PageRoute, page, render
@@ -55,7 +56,7 @@ async def merged(desk: MergeDesk, cursor: str | None = None) -> Response:
         raise wrong("cursor", "is none that a list gave out") from None
     async with desk.home.make() as session:
         items, last = await merges.list_merges(session, MERGES, after)
-        names = await merges.names_of(session, items)
+        names = await names_of(session, {UUID(one[part]) for one in items for part in ("kept", "merged")})
     onward = seal_cursor([str(last)]) if last else None
     moves = any(one["state"] == "under_way" for one in items)
     return render(desk.request, "merged.html", merges=items, names=names, next=onward, moves=moves)

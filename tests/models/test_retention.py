@@ -29,6 +29,9 @@ from models.tables import (
     Throttle,
     TimelineEntry,
     User,
+    Webhook,
+    WebhookDelivery,
+    WebSession,
 )
 from settings import Settings
 
@@ -61,7 +64,8 @@ async def a_past(make: Sessions) -> dict[str, UUID]:
     lead = Lead(email="jo@acme.test", created_at=NOW)
     rests = Lead(stage=Stage.DISQUALIFIED, created_at=NOW, updated_at=NOW - timedelta(days=DAYS["history"] + 1))
     other = Lead(created_at=NOW)
-    await add(make, user, lead, rests, other)
+    hook = Webhook(url="https://hooks.example.com/", events=["lead.mql"], seed="x", created_at=NOW)
+    await add(make, user, lead, rests, other, hook)
     for rule, days in DAYS.items():
         for age in (1, -1):  # a day too old, and a day too young
             at, name = NOW - timedelta(days=days, hours=age), f"{rule}-{age}"
@@ -101,6 +105,16 @@ async def a_past(make: Sessions) -> dict[str, UUID]:
                     rows = [
                         TimelineEntry(lead_id=one.id, kind=name, at=at, by="baton", data={}) for one in (rests, lead)
                     ]
+                case "webhooks":
+                    rows = [
+                        WebhookDelivery(
+                            webhook_id=hook.id, event_id=uuid4(), type="lead.mql", payload=name, at=at, state=state,
+                            next_at=at, updated_at=at, called_at=at,
+                        )
+                        for state in ("delivered", "waiting")
+                    ]  # fmt: skip
+                case "sessions":
+                    rows = [WebSession(digest=name.encode(), user_id=user.id, created_at=at, seen_at=NOW)]
                 case "tries":
                     rows = [Throttle(key=name, free_at=at)]
             await add(make, *rows)
@@ -138,6 +152,10 @@ async def test_each_rule_forgets_what_is_too_old_and_nothing_else(
     for table in (Note, TimelineEntry):
         whose = [one.lead_id for one in await kept(make, table)]
         assert (whose.count(ids["rests"]), whose.count(ids["lead"])) == (1, 2)
+    assert sorted((one.state, one.payload) for one in await kept(make, WebhookDelivery)) == [
+        ("delivered", "webhooks--1"), ("waiting", "webhooks--1"), ("waiting", "webhooks-1"),
+    ]  # fmt: skip
+    assert [one.digest for one in await kept(make, WebSession)] == [b"sessions--1"]
     assert len(await kept(make, Throttle)) == 2
     await engine.dispose()
 

@@ -103,7 +103,7 @@ class Tab:
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self.wrong.append(f"console: {message.text}")
+            self.wrong.append(f"console: {message.text} ({message.location.get('url')})")
 
     def _asked(self, request: Request) -> None:
         if not request.url.startswith(f"{self.world.url}/"):

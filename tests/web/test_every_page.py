@@ -46,6 +46,11 @@ async def test_refusals_are_pages_too(tabs: Mapping[str, Tab], world: World) -> 
         assert [one for one in tab.wrong if "status of 40" not in one] == []
 
 
+async def test_the_mark_is_there_for_a_browser_that_asks_for_it_by_the_old_name(world: World) -> None:
+    asked = await world.admin.get("/favicon.ico")
+    assert asked.status_code == 200 and asked.headers["content-type"].startswith("image/svg+xml")
+
+
 async def test_the_html_of_every_page_is_valid(world: World, tmp_path: Path, vnu: Path) -> None:
     named: dict[str, str] = {}
     for address, html in (await _every_html(world)).items():

@@ -168,7 +168,7 @@ class _Teller:
     def _upsert_workflow_search_attributes(self, event: HistoryEvent, about: Any) -> str:
         fields = {name: value_of(payload) for name, payload in about.search_attributes.indexed_fields.items()}
         shown = ", ".join(
-            f"{name} {self._who(value) if value is not None else 'none'}" for name, value in fields.items()
+            f"{name} {self._who(value) if value is not None else 'none'}" for name, value in sorted(fields.items())
         )
         return f"search attributes: {shown}"
 
