@@ -3,11 +3,10 @@
 import asyncio
 import json
 import random
-import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from ops.verify import compare
 from serve.addresses import database_url
 from serve.temporal import connect
 from tests.faults.house import ADMIN_TOKEN, WRITE_KEY, House, until
+from tests.faults.tally import Tally
 from tests.support import GOOD
 from workflows.gate import standing
 
@@ -38,25 +38,6 @@ STORIES: Final[tuple[tuple[tuple[str, dict[str, Any]], ...], ...]] = (
     (("reject", {"reason": "no_fit"}),),
 )
 KINDS: Final = {"accept": "accepted", "attempts": "attempted", "qualify": "qualified", "close": "won"}
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the kills of one part came to."""
-
-    part: str
-    rounds: int = 0
-    operations: int = 0
-    lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
-    recovery: list[float] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        middle, longest = statistics.median(self.recovery), max(self.recovery)
-        return (
-            f"{self.part:<9} {self.rounds} kills, {self.operations:,} operations, {len(self.lost)} lost,"
-            f" {len(self.doubled)} doubled, recovered in {middle:.1f} s (longest {longest:.1f} s)"
-        )
 
 
 @dataclass(slots=True)
@@ -105,7 +86,7 @@ class Campaign:
         await self._http.aclose()
         await self._engine.dispose()
 
-    async def round(self, number: int, tally: Tally) -> None:
+    async def round(self, number: int, part: str, tally: Tally) -> None:
         """Replay and decide, kill the part at some point of it, and see what was lost or doubled."""
         decided, before = self._people, self._done
         self._people = []
@@ -114,7 +95,7 @@ class Campaign:
         strike = before + self._chance.randint(2, int(0.7 * (deeds + len(messages) / 100)))
         delay = self._chance.uniform(0.0, 0.03)
         async with asyncio.TaskGroup() as work:
-            kill = work.create_task(self._kill(tally.part, strike, delay))
+            kill = work.create_task(self._kill(part, strike, delay))
             work.create_task(self._bring(messages))
             work.create_task(self._decide_all(decided))
         tally.recovery.append(kill.result())
