@@ -20,6 +20,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from lifecycle.nurture import step_at
 from lifecycle.tracks import EmailStep
 from models.ingest import Message, ingest
+from models.mails import UNDER_WAY
 from models.outreach import Signer, allowed_from, hold, refusal, suppress
 from models.session import Sessions, in_transaction
 from models.tables import Lead, Link, Mail, MailLink, OutboxMoment, User
@@ -35,7 +36,6 @@ from .smtp import Mailer
 from .templates import TemplateBroken, lead_values, names
 
 MAIL_WORKFLOW: Final = "MailWorkflow"
-UNDER_WAY: Final = ("waiting", "called", "sending")
 GONE: Final = "gone"
 """What a mail comes to whose lead was erased."""
 _BATCH: Final = 200

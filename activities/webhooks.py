@@ -16,7 +16,7 @@ import httpx2
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from standardwebhooks import Webhook as Signer
+from standardwebhooks import Webhook as Signature
 from temporalio import activity
 
 from models import webhooks
@@ -170,7 +170,7 @@ class Webhooks:
 def signed(secrets: Sequence[str], delivery: WebhookDelivery, at: datetime) -> dict[str, str]:
     """Return the headers of a delivery that is sent now: its id stays the same, and each secret signs."""
     id_ = webhooks.event_name(delivery.event_id)
-    signatures = [Signer(secret).sign(id_, at, delivery.payload) for secret in secrets]
+    signatures = [Signature(secret).sign(id_, at, delivery.payload) for secret in secrets]
     return {
         "content-type": "application/json",
         "user-agent": "Baton-Webhooks/1.0",

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from statistics import median
@@ -243,7 +243,7 @@ class Backtest:
             lost=self._lost.shown(),
             shifts=self._shifts(),
             worth_against=goal,
-            criteria=self._worth(goal),
+            criteria=worths(self._by_met, self._candidate.judge.criteria, goal),
             notes=list(_notes(candidate, baseline, goal)),
         )
 
@@ -290,16 +290,17 @@ class Backtest:
             items=self._shifted,
         )
 
-    def _worth(self, goal: str) -> list[Worth]:
-        known: Counter[tuple[int, bool]] = Counter()
-        for (met, fate), count in self._by_met.items():
-            if (came := getattr(fate, goal)) is not None:
-                known[met, came] += count
-        return [worth_of(kind, id_, 1 << bit, known) for bit, (kind, id_) in enumerate(self._candidate.judge.criteria)]
+
+def worths(by_met: Mapping[tuple[int, Fate], int], criteria: Sequence[tuple[str, str]], goal: str) -> list[Worth]:
+    """Return each criterion's worth against a goal; `by_met` counts MQLs by the bits of what they had met, and fate."""
+    known: Counter[tuple[int, bool]] = Counter()
+    for (met, fate), count in by_met.items():
+        if (came := getattr(fate, goal)) is not None:
+            known[met, came] += count
+    return [_worth(kind, id_, 1 << bit, known) for bit, (kind, id_) in enumerate(criteria)]
 
 
-def worth_of(kind: str, id_: str, bit: int, known: Mapping[tuple[int, bool], int]) -> Worth:
-    """Return one criterion's worth; `known` counts MQLs by the bits of what they had met, and whether they came."""
+def _worth(kind: str, id_: str, bit: int, known: Mapping[tuple[int, bool], int]) -> Worth:
     split: Counter[tuple[bool, bool]] = Counter()
     for (met, came), count in known.items():
         split[bool(met & bit), came] += count

@@ -12,12 +12,8 @@ from .agreement import Action, Agreement, Calendar, EnrollAction, ReassignRung, 
 from .reasons import Bant, Reason
 from .scoring import describe
 from .stages import Stage
-from .storyline import length
+from .storyline import WEEKDAYS, length
 
-_DAYS: Final = {
-    "mon": "Monday", "tue": "Tuesday", "wed": "Wednesday", "thu": "Thursday", "fri": "Friday", "sat": "Saturday",
-    "sun": "Sunday",
-}  # fmt: skip
 _CLOCKS: Final = {
     "acceptance": "Sales accepts or rejects a lead",
     "first_touch": "Sales first tries to reach a lead that it accepted",
@@ -174,8 +170,8 @@ def _calendar(calendar: Calendar | str) -> Iterator[Clause]:
 def _hours(calendar: Calendar) -> str:
     """Days after one another that have the same hours are said as one span."""
     spans = []
-    for blocks, run in groupby(_DAYS, lambda day: calendar.hours.get(day, ())):  # type: ignore[call-overload]
-        days = [_DAYS[day] for day in run]
+    for blocks, run in groupby(WEEKDAYS, lambda day: calendar.hours.get(day, ())):  # type: ignore[call-overload]
+        days = [WEEKDAYS[day] for day in run]
         name = days[0] if len(days) == 1 else f"{days[0]} {'and' if len(days) == 2 else 'to'} {days[-1]}"
         if blocks:
             spans.append(f"{name} {_and([block.replace(' ', '') for block in blocks])}")

@@ -26,7 +26,7 @@ from .tracks import (
     WaitUntil,
 )
 
-_DAYS: Final = {
+WEEKDAYS: Final = {
     "mon": "Monday", "tue": "Tuesday", "wed": "Wednesday", "thu": "Thursday", "fri": "Friday", "sat": "Saturday",
     "sun": "Sunday",
 }  # fmt: skip
@@ -80,7 +80,7 @@ def _step(step: AnyStep, path: str) -> Told:
 
 
 def _wait(wait: str | WaitUntil) -> str:
-    return length(wait) if isinstance(wait, str) else f"until {_DAYS[wait.weekday]}, {wait.at}"
+    return length(wait) if isinstance(wait, str) else f"until {WEEKDAYS[wait.weekday]}, {wait.at}"
 
 
 def length(duration: str) -> str:

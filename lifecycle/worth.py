@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from .agreement import Agreement
-from .backtest import Worth, worth_of
+from .backtest import Worth, worths
 from .judging import GOALS, Fate, Judge, Past, Ready
 
 
@@ -35,11 +35,4 @@ class CriteriaWorth:
 
     def worth(self) -> dict[str, list[Worth]]:
         """Return each criterion's worth against each goal, by the goal's name."""
-        return {goal: self._against(goal) for goal in GOALS}
-
-    def _against(self, goal: str) -> list[Worth]:
-        known: Counter[tuple[int, bool]] = Counter()
-        for (met, fate), count in self._by_met.items():
-            if (came := getattr(fate, goal)) is not None:
-                known[met, came] += count
-        return [worth_of(kind, id_, 1 << bit, known) for bit, (kind, id_) in enumerate(self._judge.criteria)]
+        return {goal: worths(self._by_met, self._judge.criteria, goal) for goal in GOALS}

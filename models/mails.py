@@ -19,6 +19,7 @@ from .users import Viewer
 STATES: Final = ("waiting", "sending", "sent", "kept", "unknown", "bounced", "failed", "skipped")
 LEFT: Final = ("sent", "kept", "unknown", "bounced")
 """States of a mail that went out, or would have with a mail server."""
+UNDER_WAY: Final = ("waiting", "called", "sending")
 _AS_SHOWN: Final = {"called": "waiting"}
 REACTIONS: Final = ("email_opened", "email_prefetched", "email_link_clicked", "email_link_scanned", "email_bounced")
 """What comes back from a mail; prefetched and scanned is what machines do."""
@@ -153,7 +154,7 @@ def _counts() -> Sequence[sa.ColumnElement[int]]:
         number(state == "failed", "failed"),
         number(state == "skipped", "skipped"),
         number(state == "kept", "kept"),
-        number(state.in_(("waiting", "called", "sending")), "waiting"),
+        number(state.in_(UNDER_WAY), "waiting"),
     )
 
 

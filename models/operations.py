@@ -14,6 +14,7 @@ from lifecycle.stages import Stage
 
 from .forwarding import kept_of
 from .keyset import Page
+from .mails import UNDER_WAY
 from .tables import (
     Delivery,
     EffectEntry,
@@ -29,7 +30,6 @@ from .tables import (
 )
 
 CAME_TO_NOTHING: Final = ("failed", "unknown", "bounced")
-UNDER_WAY: Final = ("waiting", "called", "sending")
 JUST_NOW: Final = timedelta(seconds=10)
 """A mail that failed more recently may still have a workflow that is about to end."""
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from lifecycle.lead import LeadState
+from lifecycle.lead import Deadline, LeadState
 from lifecycle.stages import TERMINAL, Stage
 
 from .tables import Lead, OutboxMoment, User
@@ -146,8 +146,13 @@ def _reason(state: Mapping[str, Any] | None, before: datetime) -> Reason | None:
         return Reason("unreadable", None, f"its state cannot be read: {error.errors()[0]['msg']}")
     if deadline is None or deadline.at >= before:
         return None
+    return Reason("overdue", deadline.at, overdue(deadline))
+
+
+def overdue(deadline: Deadline) -> str:
+    """Say that a deadline passed."""
     what = deadline.event.replace("_", " ")
-    return Reason("overdue", deadline.at, f"by its plan it was to be {what} at {deadline.at:%Y-%m-%d %H:%M} UTC")
+    return f"by its plan it was to be {what} at {deadline.at:%Y-%m-%d %H:%M} UTC"
 
 
 async def _undelivered(

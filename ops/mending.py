@@ -15,7 +15,7 @@ from lifecycle.stages import TERMINAL
 from models.assessment import NOTIFY
 from models.leads import fresh_state
 from models.session import Sessions
-from models.stuck import MARGIN
+from models.stuck import MARGIN, overdue
 from models.tables import Lead, TimelineEntry
 from workflows.gate import standing
 from workflows.names import TASK_QUEUE, workflow_id
@@ -90,11 +90,7 @@ async def mend(make: Sessions, client: Client, lead_id: UUID, by: str, task_queu
         return Mended(str(lead_id), "repaired", tuple(found), tuple(did))
     deadline = known.deadline() if state else None
     if deadline and deadline.at < datetime.now(UTC) - MARGIN:
-        what = deadline.event.replace("_", " ")
-        said = (
-            f"by its plan it was to be {what} at {deadline.at:%Y-%m-%d %H:%M} UTC, and its workflow has not done it yet"
-        )
-        return Mended(str(lead_id), "left", (said,))
+        return Mended(str(lead_id), "left", (f"{overdue(deadline)}, and its workflow has not done it yet",))
     return Mended(str(lead_id), "well")
 
 

@@ -24,6 +24,8 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client, ScheduleDescription, WorkflowExecution, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.outbox import LEAD_WORKFLOW
+
 from .history import failure_said, tell
 
 PATIENCE: Final = timedelta(seconds=3)
@@ -32,7 +34,6 @@ OVER_AND_OVER: Final = 3
 """Tries that failed, after which something is not just passing."""
 LOOKED_AT: Final = 200
 """Workflows of which it is asked what they have in hand, for one list of what fails."""
-LEAD_WORKFLOW: Final = "LeadWorkflow"
 _AT_ONCE: Final = 8
 _METADATA: Final = "__temporal_workflow_metadata"
 _REPORTED: Final = "TemporalReportedProblems IS NOT NULL AND ExecutionStatus = 'Running'"
