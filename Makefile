@@ -50,7 +50,7 @@ imports: setup
 	@$(BIN)/lint-imports --no-cache
 
 unit: setup  ## run the tests alone; lifecycle/ must be covered to the last branch
-	@$(BIN)/pytest --cov --cov-report= $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='lifecycle/*' --fail-under=100
 
 histories: setup  ## record histories for the replay tests; those that are there stay as they are

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.house import House, serving
-from tests.faults.tally import HEAD, TOLD
+from tests.faults.tally import FAULT, TOLD
 
 
 @pytest.fixture(scope="package")
@@ -15,9 +15,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each fault that was held to account."""
-    if TOLD:
-        terminalreporter.section("faults")
-        for line in (HEAD, *TOLD):
-            terminalreporter.write_line(str(line))
+@pytest.fixture(autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hand on what the faults came to: the test may run in another process than the one that tells of it."""
+    TOLD.clear()
+    yield
+    request.node.user_properties += [(FAULT, str(one)) for one in TOLD]

@@ -3,8 +3,10 @@
 import statistics
 from dataclasses import dataclass, field
 
+FAULT = "fault"
+"""The name under which a test hands on a line."""
 TOLD: list["Tally"] = []
-"""The tallies of this run, in the order in which their faults were held to account."""
+"""The tallies of the test that runs, in the order in which they were held to account."""
 
 
 @dataclass(slots=True)
