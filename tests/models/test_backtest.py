@@ -84,16 +84,19 @@ def the_samples_messages() -> list[Message]:
     return sorted((replace(one, received_at=one.at) for one in messages), key=lambda one: one.at)
 
 
-async def test_the_sample_gives_the_mqls_that_live_ingest_of_it_gave_lead_by_lead(make: Sessions) -> None:
-    """300 leads, 2,849 messages, one at a time in order of time: the same leads, each by the same cause, at once."""
+@pytest.mark.parametrize("leads", [90, pytest.param(300, marks=pytest.mark.faults)])
+async def test_the_sample_gives_the_mqls_that_live_ingest_of_it_gave_lead_by_lead(make: Sessions, leads: int) -> None:
+    """Its leads' messages, one at a time in order of time: the same leads, each by the same cause, at once."""
     await sign_the_example(make)
-    people = [(None, {k: v for k, v in row.items() if v and k != "lead_id"}) for row in rows_of("leads.csv")]
-    await save_leads(make, people, NEW_YEAR)
+    rows = rows_of("leads.csv")[:leads]
+    await save_leads(make, [(None, {k: v for k, v in row.items() if v and k != "lead_id"}) for row in rows], NEW_YEAR)
+    theirs = {row["email"] for row in rows}
     for message in the_samples_messages():
-        await ingest(make, [message])
+        if message.user_id in theirs:
+            await ingest(make, [message])
     live = await handed_over(make)
     assert await replayed(make) == live
-    assert len(live) > 200 and {"threshold", "attended", "reader"} <= {cause for cause, _ in live.values()}
+    assert len(live) > 0.6 * leads and {"threshold", "attended", "reader"} <= {cause for cause, _ in live.values()}
 
 
 async def test_history_loaded_afterwards_in_any_order_and_batches_gives_the_same_mqls(make: Sessions) -> None:

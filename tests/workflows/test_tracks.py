@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
+import pytest
 import sqlalchemy as sa
 from sqlmodel import col, select
 
@@ -85,17 +86,18 @@ async def does(relay: Relay, lead_id: UUID, event: str, at: datetime, **properti
     )  # fmt: skip
 
 
-async def test_ninety_days_over_fifty_leads_with_every_kind_of_step(months: Months) -> None:
-    story = await ninety_days(months)
-    assert story == GOLDEN.read_text()
+@pytest.mark.parametrize("leads", [10, pytest.param(50, marks=pytest.mark.faults)])
+async def test_ninety_days_over_leads_with_every_kind_of_step(months: Months, leads: int) -> None:
+    story = await ninety_days(months, leads)
+    assert story.splitlines() == GOLDEN.read_text().splitlines()[:leads]
 
 
-async def ninety_days(months: Months) -> str:
-    """Take fifty leads through the track; returns a line for each."""
+async def ninety_days(months: Months, leads: int = 50) -> str:
+    """Take so many leads through the track; returns a line for each."""
     relay = months.relay
     await a_user(relay.make, "marketing")
     await save(relay, NINETY)
-    return "\n".join([await _one(months, number) for number in range(50)]) + "\n"
+    return "\n".join([await _one(months, number) for number in range(leads)]) + "\n"
 
 
 async def _one(months: Months, number: int) -> str:
