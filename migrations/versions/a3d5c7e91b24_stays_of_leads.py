@@ -53,6 +53,11 @@ BEGIN
                     CASE move.target WHEN 'mql' THEN move.at WHEN 'nurture' THEN NULL ELSE passed END);
         END IF;
     END LOOP;
+    -- of a lead that was won, no move says that the other one has left it
+    UPDATE stays SET taken_over = NULL FROM merges, leads
+    WHERE merges.id = stays.taken_over AND merges.kept_id = stays.lead_id AND merges.undone_at IS NOT NULL
+      AND leads.id = stays.lead_id AND leads.stage = 'won'
+      AND (stays.ended_version IS NULL OR stays.ended_at IS NOT NULL);
 END $$
 """
 
