@@ -22,7 +22,7 @@ from lifecycle.stages import ClockKind, Event, Stage
 
 from .leads import SEES_ALL
 from .spells import SPEED_TO_LEAD
-from .tables import STAYS, ClockSpell, Lead, Stay, TimelineEntry, User
+from .tables import STAYS, ClockSpell, Lead, LeadWords, Stay, TimelineEntry, User
 from .users import Viewer
 
 Figures = dict[str, Any]
@@ -279,7 +279,7 @@ def _fates(period: Period) -> sa.CTE:
     )
     return (
         sa.select(
-            col(Lead.profile)["source"].astext.label("source"),
+            col(LeadWords.source).label("source"),
             col(ClockSpell.agreement_version).label("agreement_version"),
             handovers.c.criterion,
             handovers.c.qualified,
@@ -287,7 +287,7 @@ def _fates(period: Period) -> sa.CTE:
             handovers.c.reason,
         )
         .select_from(handovers)
-        .join(Lead, col(Lead.id) == handovers.c.lead_id)
+        .join(LeadWords, col(LeadWords.lead_id) == handovers.c.lead_id)
         .outerjoin(ClockSpell, of_handover)
         .where(handovers.c.at < period.ends)
         .cte("fates")

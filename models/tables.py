@@ -786,6 +786,10 @@ class WebhookDelivery(SQLModel, table=True):
             "webhook_deliveries_under_way", "webhook_id", "lead_id", "sequence",
             postgresql_where=sa.text("state IN ('waiting', 'sending')"),
         ),
+        sa.Index(
+            "webhook_deliveries_oldest_first", "webhook_id", sa.text("(lead_id IS NOT NULL)"), "id",
+            postgresql_where=sa.text("state IN ('waiting', 'sending')"),
+        ),
         sa.Index("webhook_deliveries_of_webhook", "webhook_id", "id"),
         sa.Index("webhook_deliveries_of_lead", "lead_id", "sequence"),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""how long leads stayed in each stage"""
+"""how long leads stayed in each stage, and the webhook deliveries that are next"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -107,10 +107,12 @@ def upgrade() -> None:
     """)
     op.create_index('stays_by_stage', 'stays', ['stage', 'begun_at'], unique=False,
                     postgresql_include=['source', 'lasted', 'left_for', 'mql_at', 'previous_at', 'taken_over'])
+    op.create_index('webhook_deliveries_oldest_first', 'webhook_deliveries', ['webhook_id', sa.literal_column('(lead_id IS NOT NULL)'), 'id'], unique=False, postgresql_where=sa.text("state IN ('waiting', 'sending')"))
 
 
 def downgrade() -> None:
     """Take it back."""
+    op.drop_index('webhook_deliveries_oldest_first', table_name='webhook_deliveries', postgresql_where=sa.text("state IN ('waiting', 'sending')"))
     op.execute("DROP TRIGGER keep_source_of_stays ON leads")
     op.execute("DROP FUNCTION keep_source_of_stays()")
     op.execute("DROP TRIGGER begin_first_stay ON leads")
