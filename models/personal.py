@@ -224,6 +224,10 @@ HOLDINGS: Final[Sequence[Holding]] = (
     Holding(t.ClockSpell, Fate.GOES,
             lead=_c("id lead_id cycle kind opened_version opened_at due_at breached_at ended_version ended_at ended_by"
                     " used"), staff=_c("owner_id"), plain=_c("agreement_version"), find=_of(col(t.ClockSpell.lead_id))),
+    Holding(t.Stay, Fate.GOES,
+            lead=_c("lead_id version stage source begun_at ended_version ended_at left_for mql_at previous_at lasted"
+                    " taken_over"),
+            find=_of(col(t.Stay.lead_id))),
     Holding(t.Consent, Fate.GOES, lead=_c("lead_id topic channel granted source at"), find=_of(col(t.Consent.lead_id))),
     Holding(t.Note, Fate.GOES, lead=_c("id lead_id at body"), staff=_c("by"), find=_of(col(t.Note.lead_id))),
     Holding(t.OutboxMoment, Fate.GOES, lead=_c("id lead_id key body evidence topic created_at"),

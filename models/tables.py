@@ -381,6 +381,42 @@ class TimelineEntry(SQLModel, table=True):
     plan: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
 
 
+class Stay(SQLModel, table=True):
+    """One stay of a lead in a stage: it began with the move to `version` (0: when the lead was created).
+
+    `left_for` is the stage that it was left for; `mql_at` is when the lead became an MQL in this cycle, `previous_at`
+    when its stay before in the same stage began. `taken_over` is the merge that let the lead go on with a stay which
+    another row began: such a row may end a stay, and begins none. `source` is the lead's.
+    """
+
+    __tablename__ = "stays"
+
+    lead_id: UUID = Field(sa_column=sa.Column(sa.ForeignKey("leads.id", ondelete="CASCADE"), primary_key=True))
+    version: int = Field(primary_key=True)
+    stage: Stage = Field(sa_type=_StageColumn)
+    source: str | None = None
+    begun_at: datetime = Field(sa_type=_Time)
+    ended_version: int | None = None
+    ended_at: datetime | None = Field(default=None, sa_type=_Time)
+    left_for: Stage | None = Field(default=None, sa_type=_StageColumn)
+    mql_at: datetime | None = Field(default=None, sa_type=_Time)
+    previous_at: datetime | None = Field(default=None, sa_type=_Time)
+    taken_over: UUID | None = None
+
+
+SOURCE_LENGTH: Final = 200
+"""What a source is cut to where it is counted."""
+# How long a stay lasted, in seconds, told by PostgreSQL: reports read nothing but the index, in its order.
+STAYS: Final = SQLModel.metadata.tables["stays"]
+STAYS.append_column(
+    sa.Column("lasted", sa.Float(), sa.Computed("date_part('epoch'::text, (ended_at - begun_at))", persisted=True))
+)
+sa.Index(
+    "stays_by_stage", STAYS.c.stage, STAYS.c.begun_at,
+    postgresql_include=["source", "lasted", "left_for", "mql_at", "previous_at", "taken_over"],
+)  # fmt: skip
+
+
 class Note(SQLModel, table=True):
     """Words of a person about a lead; histories carry only its id."""
 
@@ -748,6 +784,10 @@ class WebhookDelivery(SQLModel, table=True):
         sa.Index("webhook_deliveries_to_call", "at", postgresql_where=sa.text("called_at IS NULL")),
         sa.Index(
             "webhook_deliveries_under_way", "webhook_id", "lead_id", "sequence",
+            postgresql_where=sa.text("state IN ('waiting', 'sending')"),
+        ),
+        sa.Index(
+            "webhook_deliveries_oldest_first", "webhook_id", sa.text("(lead_id IS NOT NULL)"), "id",
             postgresql_where=sa.text("state IN ('waiting', 'sending')"),
         ),
         sa.Index("webhook_deliveries_of_webhook", "webhook_id", "id"),
