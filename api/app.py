@@ -29,6 +29,8 @@ from . import (
     accounts,
     agreements,
     alerts,
+    audit,
+    auditing,
     duplicates,
     health,
     holidays,
@@ -61,7 +63,7 @@ MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
     *(leads, duplicates, accounts, agreements, tracks, launches, outreach, mails, users, holidays, alerts, imports),
-    *(reports, views, webhooks, segment, health, live, ops, *PAGES),
+    *(reports, views, webhooks, segment, health, live, ops, audit, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {
@@ -84,8 +86,9 @@ def create_app(house: House) -> FastAPI:
         await asyncio.wait({admin}, timeout=_PATIENCE)
         forgetting = asyncio.create_task(idempotency.forget_old(house.make))
         listening = asyncio.create_task(app.state.live.listen())
+        sealing = asyncio.create_task(auditing.seal_always(house))
         yield
-        for task in (admin, forgetting, listening):
+        for task in (admin, forgetting, listening, sealing):
             task.cancel()
 
     app = FastAPI(
@@ -102,6 +105,7 @@ def create_app(house: House) -> FastAPI:
     app.state.live = Live(house.engine)
     app.state.looks = Looks(house.make)
     app.state.jobs = Jobs()
+    app.state.lately = auditing.Lately()
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)
@@ -132,7 +136,7 @@ class OwnFiles(StaticFiles):
 
 
 class Around:
-    """Goes around every request: limits the body, gives the answer its id and headers, counts it, catches faults."""
+    """Goes around every request: limits the body, names, counts and notes the answer, catches faults."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -157,13 +161,14 @@ class Around:
                 health.REQUESTS.labels(_method(scope), message["status"]).inc()
             await send(message)
 
+        send_noted = auditing.noted(scope, receive, send_named)
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                await self._app(scope, _limited(scope, receive), send_named)
+                await self._app(scope, _limited(scope, receive), send_noted)
             except Exception as error:
                 if began:
                     raise
-                await problems.fault(error)(scope, receive, send_named)
+                await problems.fault(error)(scope, receive, send_noted)
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:

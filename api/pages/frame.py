@@ -113,6 +113,7 @@ NAVIGATION: Final = (
     Entry("Operations", "Stuck leads",  "/ops/stuck",    ("ops",)),
     Entry("Operations", "Quarantine",   "/ops/quarantine", ("ops",)),
     Entry("Operations", "Deliveries",   "/ops/deliveries", ("ops",)),
+    Entry("Operations", "Audit log",    "/ops/audit",    ("ops",)),
     Entry("House",      "People",       "/people",       ("manager", "ops")),
 )
 HOME: Final = {"rep": "/queue", "manager": "/team", "marketing": "/leads", "ops": "/ops", "admin": "/queue"}

@@ -1,11 +1,13 @@
 """Signing in and out: the only forms that work without JavaScript, so that everything can be read without it."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from models.users import digest, mark
 from models.web_sessions import LONGEST, TooManyTries, sign_in, sign_out
 
 from ..auth import authenticate, cookie_name, require_same_origin, session_token
@@ -39,6 +41,7 @@ async def enter(
     require_same_origin(request)
     home, client = house(request), request.client
     address, agent = (client.host if client else ""), request.headers.get("user-agent", "")
+    request.state.tried = email
     problem, status = "E-mail address and password do not belong together.", 401
     token = None
     try:
@@ -48,6 +51,7 @@ async def enter(
     if token is None:
         return render(request, "sign_in.html", status=status, next=next, email=email, problem=problem)
     await _forget(home, request)
+    request.state.shown = f"password, session {mark(digest(token))}"
     response = RedirectResponse(_own_path(next) or "/", 303)
     name = cookie_name(home.settings)
     response.set_cookie(
@@ -62,6 +66,8 @@ async def leave(request: Request) -> Response:
     """Sign out; the session's token is worth nothing from then on."""
     require_same_origin(request)
     home = house(request)
+    with suppress(Refused):  # whose session it was is noted
+        await authenticate(request)
     await _forget(home, request)
     response = RedirectResponse("/sign-in", 303)
     name = cookie_name(home.settings)
