@@ -267,6 +267,7 @@ def add_user(
 ) -> None:
     """Add a person."""
     from models import users
+    from models.passwords import weakness
     from models.people import normal_email
 
     if role not in users.ROLES:
@@ -278,6 +279,8 @@ def add_user(
     given = sys.stdin.readline().rstrip("\n") if password == "-" else password  # noqa: S105 - not a password
     if given is not None and len(given) < 8:
         raise Failed("A password has at least 8 characters.", 2)
+    if given is not None and (why := weakness(given, address, name)):
+        raise Failed(f"The password {why}.", 2)
 
     async def work() -> int:
         async with _parts() as parts:

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse, Response
 from models.users import digest, mark
 from models.web_sessions import LONGEST, TooManyTries, sign_in, sign_out
 
-from ..auth import authenticate, cookie_name, require_same_origin, session_token
+from ..auth import address_of, authenticate, cookie_name, require_same_origin, session_token, signed_in
 from ..house import House, house
 from ..problems import Refused
 from .frame import HOME, PageRoute, render, span
@@ -23,9 +23,8 @@ FIELD: Final = 1_024
 @router.get("/sign-in")
 async def ask(request: Request, next: str = "") -> Response:  # noqa: A002 - the field's usual name
     """Show the form, or send on whoever is signed in."""
-    try:
-        viewer = await authenticate(request)
-    except Refused:
+    viewer = await signed_in(request)
+    if viewer is None:
         return render(request, "sign_in.html", next=next, email="", problem=None)
     return RedirectResponse(_own_path(next) or HOME[viewer.role], 303)
 
@@ -39,8 +38,7 @@ async def enter(
 ) -> Response:
     """Sign in; whoever was signed in with this browser is signed out."""
     require_same_origin(request)
-    home, client = house(request), request.client
-    address, agent = (client.host if client else ""), request.headers.get("user-agent", "")
+    home, address, agent = house(request), address_of(request), request.headers.get("user-agent", "")
     request.state.tried = email
     problem, status = "E-mail address and password do not belong together.", 401
     token = None
