@@ -29,6 +29,8 @@ from . import (
     accounts,
     agreements,
     alerts,
+    audit,
+    auditing,
     duplicates,
     health,
     holidays,
@@ -48,9 +50,10 @@ from . import (
     views,
     webhooks,
 )
-from .auth import PUBLIC
+from .auth import PUBLIC, address_of
 from .computing import Jobs
 from .house import House
+from .limits import Limits
 from .live import Live
 from .pages import PAGES
 from .pages.frame import STATIC, page_or_problem
@@ -61,15 +64,25 @@ MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
     *(leads, duplicates, accounts, agreements, tracks, launches, outreach, mails, users, holidays, alerts, imports),
-    *(reports, views, webhooks, segment, health, live, ops, *PAGES),
+    *(reports, views, webhooks, segment, health, live, ops, audit, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
-    " form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; object-src 'none'; style-src 'self'; img-src 'self';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), display-capture=()",
+}
+FOR_OTHER_SITES: Final = ("/v1/", "/o/")
+"""What pages of other sites load: a tracking library's calls, and the picture in a mail that is read in a browser."""
+ON_HTTPS: Final = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
+_DESCRIPTION: Final = "/api/openapi.json"
+TOO_MANY: Final = problems.documented(429)[429] | {
+    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 }
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -84,17 +97,19 @@ def create_app(house: House) -> FastAPI:
         await asyncio.wait({admin}, timeout=_PATIENCE)
         forgetting = asyncio.create_task(idempotency.forget_old(house.make))
         listening = asyncio.create_task(app.state.live.listen())
+        sealing = asyncio.create_task(auditing.seal_always(house))
         yield
-        for task in (admin, forgetting, listening):
+        for task in (admin, forgetting, listening, sealing):
             task.cancel()
 
     app = FastAPI(
         title="Baton",
         version="0.1.0",
         summary="The contract between marketing and sales, executed.",
-        openapi_url="/api/openapi.json",
+        openapi_url=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever host the request names
         lifespan=lifespan,
         strict_content_type=False,
     )
@@ -102,6 +117,9 @@ def create_app(house: House) -> FastAPI:
     app.state.live = Live(house.engine)
     app.state.looks = Looks(house.make)
     app.state.jobs = Jobs()
+    app.state.lately = auditing.Lately()
+    app.state.known = Limits(house.settings.rate_limit)
+    app.state.strangers = Limits(house.settings.rate_limit_anonymous)
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)
@@ -132,7 +150,7 @@ class OwnFiles(StaticFiles):
 
 
 class Around:
-    """Goes around every request: limits the body, gives the answer its id and headers, counts it, catches faults."""
+    """Goes around every request: limits the body, names, counts and notes the answer, catches faults."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -143,6 +161,10 @@ class Around:
             await self._app(scope, receive, send)
             return
         request_id, began = str(uuid4()), False
+        state = scope["app"].state
+        usual = HEADERS | (ON_HTTPS if state.house.settings.url.startswith("https:") else {})
+        if scope["path"].startswith(FOR_OTHER_SITES):
+            usual["Cross-Origin-Resource-Policy"] = "cross-origin"
 
         async def send_named(message: Message) -> None:
             nonlocal began
@@ -150,20 +172,23 @@ class Around:
                 began = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                for name, value in HEADERS.items():
+                for name, value in usual.items():
                     headers.setdefault(name, value)
                 if scope["path"].startswith("/v1/"):  # a browser's library reads refusals too
                     headers["Access-Control-Allow-Origin"] = "*"
                 health.REQUESTS.labels(_method(scope), message["status"]).inc()
             await send(message)
 
+        send_noted = auditing.noted(scope, receive, send_named)
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                await self._app(scope, _limited(scope, receive), send_named)
+                if scope["path"] == _DESCRIPTION:  # no route of ours, which would count it
+                    state.strangers.spend(address_of(Request(scope)))
+                await self._app(scope, _limited(scope, receive), send_noted)
             except Exception as error:
                 if began:
                     raise
-                await problems.fault(error)(scope, receive, send_named)
+                await (problems.answer_to(error) or problems.fault(error))(scope, receive, send_noted)
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
@@ -217,8 +242,10 @@ def _complete_description(app: FastAPI) -> None:
             for method, described in methods.items():
                 if path in PUBLIC:
                     described["security"] = []
-                elif method == "post" and path.startswith("/api/"):
-                    idempotency.describe(described)
+                elif path.startswith("/api/"):
+                    described["responses"] |= {"429": TOO_MANY}
+                    if method == "post":
+                        idempotency.describe(described)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -22,6 +22,7 @@ from fastapi import APIRouter, Request, Response
 from models.ingest import Kind, Message, Reject, ingest, quarantine
 from models.outreach import Signer
 
+from .auth import address_of
 from .house import House, house
 from .problems import Refused, documented
 
@@ -53,7 +54,7 @@ CROSS_ORIGIN: Final = {
 }
 
 router = APIRouter(tags=["engagements"])
-RESPONSES: Final = documented(400, 401, 413, 500, 503)
+RESPONSES: Final = documented(400, 401, 413, 429, 500, 503)
 BODY: Final = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
     "security": [{"writeKey": []}],
@@ -163,6 +164,7 @@ def _authorize(request: Request, body: Mapping[str, Any], write_key: str) -> Non
             given = None
     known = isinstance(given, str) and hmac.compare_digest(given.encode(errors="replace"), write_key.encode())
     if not write_key or not known:
+        request.app.state.strangers.spend(address_of(request))
         raise Refused(401, "The write key is not valid.", {"WWW-Authenticate": "Basic"})
 
 

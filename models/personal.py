@@ -267,6 +267,10 @@ HOLDINGS: Final[Sequence[Holding]] = (
     Holding(t.Token, Fate.STAYS, staff=_c("id user_id digest label created_at revoked_at")),
     Holding(t.WebSession, Fate.STAYS, staff=_c("digest user_id agent created_at seen_at")),
     Holding(t.Throttle, Fate.STAYS, staff=_c("key"), plain=_c("free_at")),
+    # Ids of leads at most: what nobody can read any more once the lead is gone.
+    Holding(t.AuditEntry, Fate.STAYS, staff=_c("user_id shown address"),
+            plain=_c("id at action object status place previous digest")),
+    Holding(t.AuditHead, Fate.STAYS, plain=_c("id place digest at signature")),
     Holding(t.Holiday, Fate.STAYS, plain=_c("id day name country created_at removed_at")),
     Holding(t.AgreementVersion, Fate.STAYS, staff=_c("author_id"),
             plain=_c("version name source body status in_flight created_at activated_at")),

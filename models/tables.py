@@ -134,6 +134,45 @@ class Throttle(SQLModel, table=True):
     free_at: datetime = Field(sa_type=_Time)
 
 
+class AuditEntry(SQLModel, table=True):
+    """What somebody did or saw: who, shown by what, from where, which object it was about (an id), the answer's status.
+
+    `place`, `previous` and `digest` are the entry's link in the chain (`audit.seal`); at first it has none.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        sa.Index("audit_to_seal", "id", postgresql_where=sa.text("place IS NULL")),
+        sa.Index("audit_of_user", "user_id", "id"),
+        sa.Index("audit_of_object", "object", "id"),
+        sa.Index("audit_by_time", "at", postgresql_using="brin"),
+    )
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    at: datetime = Field(sa_type=_Time)
+    user_id: UUID | None = Field(default=None, foreign_key="users.id")
+    shown: str = ""
+    address: str = ""
+    action: str
+    object: str = ""
+    status: int
+    place: int | None = Field(default=None, sa_type=sa.BigInteger, unique=True)
+    previous: bytes | None = None
+    digest: bytes | None = None
+
+
+class AuditHead(SQLModel, table=True):
+    """The chain's last link, signed, in the one row that there is: without it nobody would miss what is cut off."""
+
+    __tablename__ = "audit_head"
+
+    id: int = Field(default=1, primary_key=True)
+    place: int = Field(sa_type=sa.BigInteger)
+    digest: bytes
+    at: datetime = Field(sa_type=_Time)
+    signature: bytes
+
+
 class SavedView(SQLModel, table=True):
     """A list of leads with its filters, under a name: a page's path and query. A shared one is everybody's."""
 

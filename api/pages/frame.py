@@ -113,6 +113,7 @@ NAVIGATION: Final = (
     Entry("Operations", "Stuck leads",  "/ops/stuck",    ("ops",)),
     Entry("Operations", "Quarantine",   "/ops/quarantine", ("ops",)),
     Entry("Operations", "Deliveries",   "/ops/deliveries", ("ops",)),
+    Entry("Operations", "Audit log",    "/ops/audit",    ("ops",)),
     Entry("House",      "People",       "/people",       ("manager", "ops")),
 )
 HOME: Final = {"rep": "/queue", "manager": "/team", "marketing": "/leads", "ops": "/ops", "admin": "/queue"}
@@ -142,7 +143,10 @@ def error_page(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/sign-in?next={quote(there, safe='')}", 303)
     plain = problems.answer_to(error) or problems.fault(error)
     said = orjson.loads(plain.body)
-    return render(request, "error.html", status=plain.status_code, problem=said)
+    page = render(request, "error.html", status=plain.status_code, problem=said)
+    if again := plain.headers.get("retry-after"):
+        page.headers["Retry-After"] = again
+    return page
 
 
 async def page_or_problem(request: Request, error: Exception) -> Response:
@@ -196,8 +200,8 @@ def _under(path: str, entry: str) -> bool:
 def policy(nonce: str) -> str:
     """Return the Content Security Policy of a page: our own files only, and scripts only with the nonce."""
     return (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self';"
-        " frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; object-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self';"
+        " connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
 
 

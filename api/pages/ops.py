@@ -1,6 +1,9 @@
 """Operations' desk: how all is, what each workflow did, what is stuck and its repair, what came to nothing."""
 
 import asyncio
+from dataclasses import asdict
+from datetime import date, datetime, time, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -10,7 +13,8 @@ from fastapi.responses import Response
 
 from models.operations import names_of_people
 
-from .. import ops
+from .. import audit, ops
+from ..lead_query import BLANK
 from ..ops_schemas import RepairBody
 from ..problems import Refused
 from .frame import Desk, PageRoute, page, render
@@ -160,6 +164,29 @@ async def deliveries(desk: OpsDesk, state: Text = "", kind: Text = "", cursor: U
     return render(
         desk.request, "ops/deliveries.html", deliveries=found.items, next=found.next, state=state, kind=kind,
         states=STATES, kinds=KINDS,
+    )  # fmt: skip
+
+
+@router.get("/audit")
+async def audit_log(
+    desk: OpsDesk,
+    who: Annotated[str | None, BLANK, Query(max_length=320)] = None,
+    object_: Annotated[str | None, BLANK, Query(alias="object", max_length=100)] = None,
+    since: Annotated[date | None, BLANK, Query(alias="from")] = None,
+    until: Annotated[date | None, BLANK, Query(alias="to")] = None,
+    cursor: Annotated[str | None, BLANK, Query(max_length=200)] = None,
+) -> Response:
+    """List who did and saw what; days are the viewer's."""
+    midnight = partial(datetime.combine, time=time(0), tzinfo=desk.zone)
+    found = await audit.read_audit(
+        desk.request, desk.viewer, who=who, object_=object_, limit=SHOWN, cursor=cursor,
+        since=midnight(since) if since else None,
+        until=midnight(until + timedelta(days=1)) if until and until < date.max else None,
+    )  # fmt: skip
+    part = found if isinstance(found, dict) else asdict(found)
+    return render(
+        desk.request, "ops/audit.html", entries=part["items"], next=part["next"], who=who, object=object_,
+        since=since, until=until,
     )  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """Signing in and out: the only forms that work without JavaScript, so that everything can be read without it."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from models.users import digest, mark
 from models.web_sessions import LONGEST, TooManyTries, sign_in, sign_out
 
-from ..auth import authenticate, cookie_name, require_same_origin, session_token
+from ..auth import address_of, authenticate, cookie_name, require_same_origin, session_token, signed_in
 from ..house import House, house
 from ..problems import Refused
 from .frame import HOME, PageRoute, render, span
@@ -21,9 +23,8 @@ FIELD: Final = 1_024
 @router.get("/sign-in")
 async def ask(request: Request, next: str = "") -> Response:  # noqa: A002 - the field's usual name
     """Show the form, or send on whoever is signed in."""
-    try:
-        viewer = await authenticate(request)
-    except Refused:
+    viewer = await signed_in(request)
+    if viewer is None:
         return render(request, "sign_in.html", next=next, email="", problem=None)
     return RedirectResponse(_own_path(next) or HOME[viewer.role], 303)
 
@@ -37,8 +38,8 @@ async def enter(
 ) -> Response:
     """Sign in; whoever was signed in with this browser is signed out."""
     require_same_origin(request)
-    home, client = house(request), request.client
-    address, agent = (client.host if client else ""), request.headers.get("user-agent", "")
+    home, address, agent = house(request), address_of(request), request.headers.get("user-agent", "")
+    request.state.tried = email
     problem, status = "E-mail address and password do not belong together.", 401
     token = None
     try:
@@ -48,6 +49,7 @@ async def enter(
     if token is None:
         return render(request, "sign_in.html", status=status, next=next, email=email, problem=problem)
     await _forget(home, request)
+    request.state.shown = f"password, session {mark(digest(token))}"
     response = RedirectResponse(_own_path(next) or "/", 303)
     name = cookie_name(home.settings)
     response.set_cookie(
@@ -62,6 +64,8 @@ async def leave(request: Request) -> Response:
     """Sign out; the session's token is worth nothing from then on."""
     require_same_origin(request)
     home = house(request)
+    with suppress(Refused):  # whose session it was is noted
+        await authenticate(request)
     await _forget(home, request)
     response = RedirectResponse("/sign-in", 303)
     name = cookie_name(home.settings)

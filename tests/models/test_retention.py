@@ -15,6 +15,7 @@ from models import retention
 from models.retention import RULES
 from models.session import Sessions, make_engine, sessions
 from models.tables import (
+    AuditEntry,
     Engagement,
     IdempotencyKey,
     Identity,
@@ -117,6 +118,9 @@ async def a_past(make: Sessions) -> dict[str, UUID]:
                     rows = [WebSession(digest=name.encode(), user_id=user.id, created_at=at, seen_at=NOW)]
                 case "tries":
                     rows = [Throttle(key=name, free_at=at)]
+                case "audit":  # the last one that is too old stays, as the beginning of the chain
+                    places = (1, 2) if age == 1 else (3,)
+                    rows = [AuditEntry(at=at, action=name, status=200, place=place) for place in places]
             await add(make, *rows)
     return {"lead": lead.id, "rests": rests.id}
 
