@@ -57,6 +57,7 @@ from .limits import Limits
 from .live import Live
 from .pages import PAGES
 from .pages.frame import STATIC, page_or_problem
+from .patience import Patience, Pulse
 
 _PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
@@ -123,6 +124,7 @@ def create_app(house: House) -> FastAPI:
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)
+    app.add_middleware(Patience, pulse=Pulse(house.engine))
     app.add_middleware(Around)
     for router in ROUTERS:
         app.include_router(router)

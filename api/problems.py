@@ -42,6 +42,10 @@ class Refused(Exception):
         self.status, self.detail, self.headers, self.more = status, detail, headers, more
 
 
+class DatabaseHangs(Exception):
+    """The database is there and says nothing; a request was given up meanwhile, and may still count."""
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """Return the answer for one problem; `more` are its own members, such as `missing` or `errors`."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | more
@@ -172,6 +176,7 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     RPCError:                _rpc,
     RuntimeError:            _runtime,
     PoolTimeout:             lambda error: _away("The database", error),
+    DatabaseHangs:           lambda error: _away("The database", error),
     PsycopgOperationalError: lambda error: _away("The database", error),
     DataError:               lambda error: problem(422, "The database cannot keep a value of this request."),
     IntegrityError:          _integrity,

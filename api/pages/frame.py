@@ -144,15 +144,20 @@ def error_page(request: Request, error: Exception) -> Response:
     plain = problems.answer_to(error) or problems.fault(error)
     said = orjson.loads(plain.body)
     page = render(request, "error.html", status=plain.status_code, problem=said)
-    if again := plain.headers.get("retry-after"):
-        page.headers["Retry-After"] = again
+    if "retry-after" in plain.headers:
+        page.headers["Retry-After"] = plain.headers["retry-after"]
     return page
+
+
+def opens_page(request: Request) -> bool:
+    """Tell whether a browser opens an address, and not a program."""
+    opened = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return opened and not request.url.path.startswith(("/api/", "/v1/", "/static/"))
 
 
 async def page_or_problem(request: Request, error: Exception) -> Response:
     """Answer what no route answers: a browser that opens an address gets a page, a program a problem."""
-    opened = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    if not opened or request.url.path.startswith(("/api/", "/v1/", "/static/")):
+    if not opens_page(request):
         refused = problems.answer_to(error)
         assert refused is not None  # noqa: S101 - the table has HTTPException
         return refused

@@ -5,7 +5,7 @@ import sqlmodel
 from alembic import op
 
 revision = 'a9c4d2e8b615'
-down_revision = 'f2b6c1d97e40'
+down_revision = 'a3d5c7e91b24'
 branch_labels = None
 depends_on = None
 
