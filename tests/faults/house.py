@@ -27,10 +27,14 @@ ROOT: Final = Path(__file__).parents[2]
 WRITE_KEY: Final = "write-key-of-the-tests"
 ADMIN_TOKEN: Final = "admin-token-of-the-tests"
 PATIENCE: Final = 60.0
+PARTS: Final = ("postgres", "temporal", "worker", "web")
 
 
 class House:
-    """A running server: its address, its parts' processes, its database and its command line."""
+    """A running server: its address, its parts' processes, its database and its command line.
+
+    `tree` is where its code is, `outer` what its environment has besides: both may be others at its next start.
+    """
 
     def __init__(self, data_dir: Path, **more: Any) -> None:
         web, temporal, ui = _free_ports(3)
@@ -48,28 +52,39 @@ class House:
         self.http = httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=30, trust_env=False
         )
-        self._environment = self.settings.environment() | {"BATON_DATABASE_URL": "", "BATON_TEMPORAL_ADDRESS": ""}
+        self.tree, self.outer = ROOT, dict[str, str]()
         self._output = data_dir.parent / "output"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def environment(self) -> dict[str, str]:
+        """What its processes are started with."""
+        mine = {"BATON_DATABASE_URL": "", "BATON_TEMPORAL_ADDRESS": "", "PYTHONPATH": str(self.tree)}
+        return self.settings.environment() | mine | self.outer
+
     def start(self) -> None:
         """Start the server; return when it is ready."""
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "serve"],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.begin()
         until(self._is_ready)
 
-    def stop(self) -> None:
-        """Stop the server in good order."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(20)
-            self._process = None
+    def begin(self) -> subprocess.Popen[bytes]:
+        """Start the server, and wait for nothing."""
+        with self._output.open("ab") as output:
+            self._process = self.run("serve", stdout=output, stderr=subprocess.STDOUT)
+        return self._process
+
+    def run(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command of `baton` with the server's environment, and wait for nothing."""
+        command = [sys.executable, "-m", "cli", *words]
+        return subprocess.Popen(command, cwd=self.tree, env=self.environment(), **options)
+
+    def stop(self) -> int:
+        """Stop the server in good order; return its exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(20)
+        self._process = None
+        return code
 
     def said(self) -> str:
         """All that the server wrote on its console."""
@@ -80,16 +95,30 @@ class House:
         noted = json.loads((self.settings.data_dir / "parts.json").read_text())
         return int(noted[part][0])
 
-    def kill(self, part: str) -> None:
-        """End one part as a crash would."""
-        os.kill(self.pid_of(part), signal.SIGKILL)
+    def pids(self) -> dict[str, int]:
+        """The process of each part that stays up."""
+        return {part: self.pid_of(part) for part in PARTS}
+
+    def kill(self, *parts: str) -> None:
+        """End parts as a crash would, all at once."""
+        for pid in [self.pid_of(part) for part in parts]:
+            os.kill(pid, signal.SIGKILL)
+
+    def crash(self) -> None:
+        """End every part and the supervisor at once, as a machine that loses its processes would."""
+        assert self._process is not None
+        for pid in (self._process.pid, *self.pids().values()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `baton` beside the server."""
         return subprocess.run(
             [sys.executable, "-m", "cli", *words],
-            cwd=ROOT,
-            env=self._environment,
+            cwd=self.tree,
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
