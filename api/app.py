@@ -1,7 +1,7 @@
 """The web application: routes, errors, limits and headers put together, and the process that serves it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import uuid4
@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
@@ -122,6 +123,7 @@ def create_app(house: House) -> FastAPI:
     app.state.known = Limits(house.settings.rate_limit)
     app.state.strangers = Limits(house.settings.rate_limit_anonymous)
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    app.state.literal = _literal(app.state.routes)
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)
     app.add_middleware(Patience, pulse=Pulse(house.engine))
@@ -176,6 +178,8 @@ class Around:
                 headers["X-Request-Id"] = request_id
                 for name, value in usual.items():
                     headers.setdefault(name, value)
+                if message["status"] == 405:
+                    headers["Allow"] = ", ".join(sorted(_allowed(scope)))
                 if scope["path"].startswith("/v1/"):  # a browser's library reads refusals too
                     headers["Access-Control-Allow-Origin"] = "*"
                 health.REQUESTS.labels(_method(scope), message["status"]).inc()
@@ -184,13 +188,21 @@ class Around:
         send_noted = auditing.noted(scope, receive, send_named)
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                if scope["path"] == _DESCRIPTION:  # no route of ours, which would count it
-                    state.strangers.spend(address_of(Request(scope)))
+                _admit(scope)
                 await self._app(scope, _limited(scope, receive), send_noted)
             except Exception as error:
                 if began:
                     raise
                 await (problems.answer_to(error) or problems.fault(error))(scope, receive, send_noted)
+
+
+def _admit(scope: Scope) -> None:
+    """Refuse what no route looks at: a method that an address has not, and the description, asked for too often."""
+    state, path = scope["app"].state, scope["path"]
+    if path in state.literal and scope["method"] not in state.literal[path]:
+        raise HTTPException(405)
+    if path == _DESCRIPTION:
+        state.strangers.spend(address_of(Request(scope)))
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
@@ -208,6 +220,24 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         return message
 
     return limited
+
+
+def _allowed(scope: Scope) -> set[str]:
+    """Every method that an address has: the routers know of the first route only."""
+    app = scope["app"]
+    if own := app.state.literal.get(scope["path"]):
+        return set(own)
+    matching = (route for route in app.state.routes if route.matches(scope)[0] is not Match.NONE)
+    return {method for route in matching for method in route.methods} or {"GET", "HEAD"}
+
+
+def _literal(routes: Sequence[APIRoute]) -> dict[str, set[str]]:
+    """The methods of addresses without a parameter: `/api/leads/assign` is no lead, whoever asks for one so."""
+    found: dict[str, set[str]] = {}
+    for route in routes:
+        if "{" not in route.path:
+            found.setdefault(route.path, set()).update(route.methods or ())
+    return found
 
 
 def _method(scope: Scope) -> str:

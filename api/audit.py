@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from models.audit import list_audit
 from models.users import Viewer, find_user
@@ -14,6 +14,7 @@ from .auth import allow
 from .house import house
 from .idempotency import IdempotentRoute
 from .problems import documented
+from .schemas import Moment
 
 router = APIRouter(prefix="/api/audit", tags=["operations"], route_class=IdempotentRoute)
 Who = Annotated[str | None, Query(max_length=320, description="whose, by id or e-mail address")]
@@ -49,8 +50,8 @@ async def read_audit(
     who: Who = None,
     object_: Object = None,
     action: Action = None,
-    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    since: Annotated[Moment | None, Query(alias="from")] = None,
+    until: Annotated[Moment | None, Query(alias="to")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Any:

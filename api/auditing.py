@@ -101,9 +101,9 @@ def noted(scope: Scope, receive: Receive, send: Send) -> Send:
             start, held = held, None
             try:
                 await _note(scope, int(start["status"]), message.get("body", b""))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is answered, or in the log
                 if scope["method"] not in _READS:  # it is done, and saying otherwise would be wrong
-                    log.exception("not_noted", action=_action(scope))
+                    problems.fault(error)  # into the log
                 else:
                     refused = True
                     await (problems.answer_to(error) or problems.fault(error))(scope, receive, send)

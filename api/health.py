@@ -33,7 +33,7 @@ async def healthz() -> str:
     return "ok"
 
 
-@router.get("/readyz", responses=documented(503))
+@router.get("/readyz", response_class=PlainTextResponse, responses=documented(503))
 async def readyz(request: Request) -> Response:
     """Answer whether database and Temporal are in reach."""
     parts = await parts_of(house(request))

@@ -137,9 +137,15 @@ def fault(error: Exception) -> Response:
     """
     if isinstance(error, StatementError):
         error.hide_parameters = True
-    told = "".join(traceback.format_exception(error))
-    log.error("unexpected", exception=_DETAIL.sub("DETAIL: left out", told))
+    told = _DETAIL.sub("DETAIL: left out", "".join(traceback.format_exception(error)))
+    log.error("unexpected", exception=_indented(told))
     return problem(500, "Something broke on our side; the log has the request id of this answer.")
+
+
+def _indented(text: str) -> str:
+    """The lines of a text, none of which can be taken for one of the log's own: an error may quote a request."""
+    plain = ("".join(char if char.isprintable() else repr(char)[1:-1] for char in line) for line in text.splitlines())
+    return "\n".join(f"    {line}" for line in plain)
 
 
 def _integrity(error: IntegrityError) -> Response:
