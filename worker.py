@@ -128,8 +128,9 @@ class Work:
     async def going_on(self) -> AsyncIterator[None]:
         """Work while the context lasts, and beside it on the queues of what leaves the house.
 
-        Few workflow tasks at once, since one process is one core; the server holds back what leaves. Each webhook
-        takes a place of its own while it is posted to, so there are many.
+        One process is one core, and a workflow task that waits for its local activity takes a place: a few dozen are
+        enough for the core, and let a decision by when many deadlines ring at once. The server holds back what leaves.
+        Each webhook takes a place of its own while it is posted to, so there are many.
         """
         inside = Worker(
             self._client,
@@ -137,7 +138,7 @@ class Work:
             workflows=WORKFLOWS,
             activities=self._inside,
             max_cached_workflows=5_000,
-            max_concurrent_workflow_tasks=8,
+            max_concurrent_workflow_tasks=32,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
             graceful_shutdown_timeout=timedelta(seconds=2),
         )

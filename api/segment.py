@@ -13,6 +13,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -24,6 +25,7 @@ from models.outreach import Signer
 
 from .auth import address_of
 from .house import House, house
+from .pieces import cut
 from .problems import Refused, documented
 
 MAX_BATCH: Final = 500_000
@@ -74,6 +76,14 @@ class Malformed(Exception):
         self.field, self.reason = field, reason
 
 
+class Unreadable(Exception):
+    """Bytes that are no JSON, or none that can be read: the bytes, and why."""
+
+    def __init__(self, raw: bytes, reason: str) -> None:
+        super().__init__(reason)
+        self.raw = raw
+
+
 async def receive(request: Request) -> Response:
     """Take one message or a batch; the answer means that it is stored."""
     home = house(request)
@@ -122,6 +132,20 @@ for name in (*_KINDS, *_ROUTES, *_BATCHES):
 
 
 def _parse(raw: bytes) -> Any:
+    """Read a body; a batch that cannot be read as a whole is read message by message."""
+    try:
+        return _read(raw)
+    except Unreadable as error:
+        whole = error
+    with suppress(Unreadable):
+        pieces = cut(raw, "batch", MAX_MESSAGES)
+        body = _read(pieces.around) if pieces else None
+        if pieces and isinstance(body, dict):
+            return body | {"batch": [_read_piece(piece) for piece in pieces.pieces]}
+    raise Refused(400, f"The body is no JSON: {whole}")
+
+
+def _read(raw: bytes) -> Any:
     """Read JSON; the slower way also reads what some libraries write, so that one bad message costs only itself.
 
     Python's libraries write `NaN`; JavaScript's cut a text in the middle of an emoji.
@@ -131,8 +155,17 @@ def _parse(raw: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         try:
             return json.loads(raw)
-        except (ValueError, RecursionError):
-            raise Refused(400, f"The body is no JSON: {error}") from None
+        except RecursionError:
+            raise Unreadable(raw, "nests too deep") from None
+        except ValueError:
+            raise Unreadable(raw, str(error)) from None
+
+
+def _read_piece(piece: bytes) -> Any:
+    try:
+        return _read(piece)
+    except Unreadable as error:
+        return error
 
 
 async def _body(request: Request) -> bytes:
@@ -177,6 +210,9 @@ async def _take(home: House, batch: list[Any], single: str | None, sent_at: Any,
     skew = _skew(sent_at, now)
     good, bad = [], []
     for raw in batch:
+        if isinstance(raw, Unreadable):
+            bad.append(Reject(None, "message", f"is no JSON: {raw}"[:500], raw.raw[:MAX_MESSAGE], now))
+            continue
         try:
             good.append(read_message(raw, single, skew, now))
         except Malformed as error:

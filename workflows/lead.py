@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         advance,
     )
     from lifecycle.moments import events_of
+    from lifecycle.ringing import turn
     from lifecycle.stages import Event, Stage
 
     from . import names
@@ -132,7 +133,8 @@ class LeadWorkflow:
     async def _ring(self, deadline: Deadline) -> None:
         left = deadline.at - workflow.now()
         if left > timedelta(0):
-            await workflow.sleep(left, summary=deadline.event)
+            # How long a timer runs may change (a replay asks only whether there was one); whether there is one may not.
+            await workflow.sleep(left + turn(deadline, self._lead.lead_id, left), summary=deadline.event)
         self._alarm = None
         self._inbox.append(deadline)
 

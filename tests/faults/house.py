@@ -55,6 +55,7 @@ class House:
         self.tree, self.outer = ROOT, dict[str, str]()
         self._output = data_dir.parent / "output"
         self._process: subprocess.Popen[bytes] | None = None
+        self._manager = ""
 
     def environment(self) -> dict[str, str]:
         """What its processes are started with."""
@@ -171,12 +172,25 @@ class House:
         for name, role in (("manager", "manager"), ("rep1", "rep"), ("rep2", "rep"), ("rep3", "rep")):
             person = {"email": f"{name}@baton.test", "name": name, "role": role, "password": "correct horse"}
             self.post("/api/users", person)
-        manager = self.post("/api/users/manager@baton.test/tokens", {"label": "tests"})["token"]
+        self._manager = self.post("/api/users/manager@baton.test/tokens", {"label": "tests"})["token"]
+        self.agree(**parts)
+
+    def agree(self, **parts: Any) -> None:
+        """Put the example agreement in force, signed by both sides; `parts` of it may be others."""
         example = yaml.safe_load((ROOT / "agreements" / "midmarket.yaml").read_text())
         version = self.post("/api/agreements", example | parts)["version"]
         self.post(f"/api/agreements/{version}/sign", {"side": "marketing"})
-        self.post(f"/api/agreements/{version}/sign", {"side": "sales"}, token=manager)
+        self.post(f"/api/agreements/{version}/sign", {"side": "sales"}, token=self._manager)
         self.post(f"/api/agreements/{version}/activate", {"in_flight": "stay"})
+
+    @contextmanager
+    def agreed(self, **parts: Any) -> Iterator[None]:
+        """Have other `parts` of the agreement in force for the length of a block."""
+        self.agree(**parts)
+        try:
+            yield
+        finally:
+            self.agree()
 
     def _is_ready(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.said()
