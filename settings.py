@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     admin_token: SecretStr = SecretStr("")
     write_key: SecretStr = SecretStr("")
 
+    compare_minutes: int = Field(default=60, ge=0, le=10_080)
+    """How often every lead's row is compared with its workflow; 0 is never."""
+
     retention: str = ""
 
     @field_validator("retention")

@@ -1,8 +1,8 @@
 """The embedded servers alone: what they keep through a crash, and where they refuse to start."""
 
 import shutil
-import tempfile
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_notes_whose_process_number_is_another_programs_are_no_obstacle(short_di
     server = EmbeddedPostgres(short_dir / "noted").start()
     server.kill()
     data = short_dir / "noted" / "postgres"
-    with subprocess.Popen(["sleep", "60"], user=data.stat().st_uid, group=data.stat().st_gid) as other:
+    with subprocess.Popen(["/bin/sleep", "60"], user=data.stat().st_uid, group=data.stat().st_gid) as other:
         for note in (data / "postmaster.pid", data / ".s.PGSQL.5432.lock"):
             lines = note.read_text().splitlines()
             note.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
