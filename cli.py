@@ -349,7 +349,7 @@ def rebuild() -> None:
         async with _parts() as parts:
             client = await parts.temporal()
             await ensure_search_attributes(client)
-            await ensure_schedules(client)
+            await ensure_schedules(client, compare_every=timedelta(minutes=parts.settings.compare_minutes))
             with _bar("Leads", await _count_leads(parts)) as (bars, bar):
                 started = await start_all(parts.make, client, lambda done: bars.advance(bar, done))
                 bars.update(bar, completed=bars.tasks[bar].total)

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     rate_limit_anonymous: int = Field(default=600, ge=0)
     """The same of one address, without a token or session."""
 
+    compare_minutes: int = Field(default=60, ge=0, le=10_080)
+    """How often every lead's row is compared with its workflow; 0 is never."""
+
     retention: str = ""
 
     @field_validator("retention")

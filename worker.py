@@ -14,6 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.channels import Chat
+from activities.comparing import Comparing
 from activities.contracts import OUTSIDE, WEBHOOKS
 from activities.erasing import Erasing
 from activities.guard import Guard
@@ -41,12 +42,13 @@ from models.launches import CHANNEL as LAUNCHES
 from models.outreach import Signer
 from models.retention import unknown
 from models.session import Sessions, make_engine, sessions
-from ops.mending import outcome_of
+from ops.mending import compared, outcome_of
 from serve.addresses import database_url
 from serve.parts import CannotServe
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
 from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
+from workflows.comparison import ComparisonWorkflow
 from workflows.imports import ImportWorkflow
 from workflows.launch import LaunchWorkflow
 from workflows.lead import LeadWorkflow
@@ -62,7 +64,7 @@ from workflows.webhooks import WebhookWorkflow
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
     *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RepairWorkflow, WebhookWorkflow),
-    RetentionWorkflow,
+    *(RetentionWorkflow, ComparisonWorkflow),
 )
 
 
@@ -115,11 +117,13 @@ class Work:
         reviews = Reviews(make, self.mailboxes, url)
         repairs = Repairs(make, partial(outcome_of, make, client, task_queue))
         retention = Retention(make, periods or {})
+        comparing = Comparing(make, partial(compared, make, client, task_queue))
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
             *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
-            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, retention.forget, posting.tell_of_end),
+            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, retention.forget, comparing.compare),
+            posting.tell_of_end,
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
         self._webhooks: list[Callable[..., Any]] = [posting.post]
@@ -175,7 +179,8 @@ async def run(settings: Settings) -> None:
     await ensure_search_attributes(client)
     async with make() as session:
         active = await agreements.active(session)
-    await ensure_schedules(client, agreements.zone_of(active) if active else "UTC")
+    every = timedelta(minutes=settings.compare_minutes)
+    await ensure_schedules(client, agreements.zone_of(active) if active else "UTC", compare_every=every)
     mailer = Mailer(settings.smtp_url, settings.mail_from)
     guard = Guard(to_private=settings.webhooks_to_private)
     secret = settings.secret_key.get_secret_value().encode()

@@ -255,6 +255,7 @@ HOLDINGS: Final[Sequence[Holding]] = (
     # Keyed digests, which name nobody to whoever has no key: what is left of an erased person.
     Holding(t.Suppression, Fate.STAYS, plain=_c("digest reason at")),
     Holding(t.Erasure, Fate.STAYS, staff=_c("by"), plain=_c("id digest at counts pending")),
+    Holding(t.Comparison, Fate.STAYS, plain=_c("id began_at seen_at ended_at leads outcomes")),
     # People who use Baton, the house's own words, and companies.
     Holding(t.User, Fate.STAYS,
             staff=_c("id email name role password_hash active single_keys weight credit capacity territories timezone"

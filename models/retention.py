@@ -69,6 +69,8 @@ RULES: Final = (
          " AND leads.updated_at < :before)"),
     Rule("webhooks", "what webhooks were told", 90, "webhook_deliveries w", "id",
          "w.updated_at < :before AND w.state NOT IN ('waiting', 'sending')"),
+    Rule("comparisons", "what comparisons of rows with workflows came to", 90, "comparisons c", "id",
+         "c.seen_at < :before"),
     Rule("sessions", "browsers that were signed in", 30, "web_sessions b", "digest", "b.created_at < :before"),
     Rule("tries", "who failed to sign in, from where", 1, "throttles f", "key", "f.free_at < :before"),
     # from the chain's beginning, and never the last entry that is too old: what is left begins with it, and so shows

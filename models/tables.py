@@ -640,6 +640,22 @@ class Erasure(SQLModel, table=True):
     pending: list[str] = Field(default_factory=list, sa_type=JSONB)
 
 
+class Comparison(SQLModel, table=True):
+    """One comparison of all rows with their workflows: how far it is, and how many leads came to which outcome.
+
+    `seen_at` is when it last got on; it names no lead (the log does, and the timeline of each that was repaired).
+    """
+
+    __tablename__ = "comparisons"
+
+    id: UUID = Field(primary_key=True)
+    began_at: datetime = Field(sa_type=_Time)
+    seen_at: datetime = Field(sa_type=_Time, index=True)
+    ended_at: datetime | None = Field(default=None, sa_type=_Time, index=True)
+    leads: int
+    outcomes: dict[str, int] = Field(default_factory=dict, sa_type=JSONB)
+
+
 class Launch(SQLModel, table=True):
     """One track started over a segment. `state`: running, paused, cancelled, done."""
 

@@ -58,8 +58,9 @@ class House:
         self._manager = ""
 
     def environment(self) -> dict[str, str]:
-        """What its processes are started with."""
+        """What its processes are started with; Python keeps what it compiled, as it does wherever nobody forbids it."""
         mine = {"BATON_DATABASE_URL": "", "BATON_TEMPORAL_ADDRESS": "", "PYTHONPATH": str(self.tree)}
+        mine |= {"PYTHONDONTWRITEBYTECODE": ""}
         return self.settings.environment() | mine | self.outer
 
     def start(self) -> None:

@@ -16,6 +16,7 @@ from models.retention import RULES
 from models.session import Sessions, make_engine, sessions
 from models.tables import (
     AuditEntry,
+    Comparison,
     Engagement,
     IdempotencyKey,
     Identity,
@@ -114,6 +115,8 @@ async def a_past(make: Sessions) -> dict[str, UUID]:
                         )
                         for state in ("delivered", "waiting")
                     ]  # fmt: skip
+                case "comparisons":
+                    rows = [Comparison(id=uuid4(), began_at=at, seen_at=at, leads=1, outcomes={"well": 1})]
                 case "sessions":
                     rows = [WebSession(digest=name.encode(), user_id=user.id, created_at=at, seen_at=NOW)]
                 case "tries":

@@ -1,6 +1,7 @@
 """The embedded servers alone: what they keep through a crash, and where they refuse to start."""
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,14 +97,17 @@ def test_a_half_made_database_is_made_anew(short_dir: Path) -> None:
     assert (data_dir / "postgres" / "PG_VERSION").exists()
 
 
-def test_a_note_whose_process_number_is_another_programs_is_no_obstacle(short_dir: Path) -> None:
+def test_notes_whose_process_number_is_another_programs_are_no_obstacle(short_dir: Path) -> None:
     server = EmbeddedPostgres(short_dir / "noted").start()
     server.kill()
-    note = short_dir / "noted" / "postgres" / "postmaster.pid"
-    lines = note.read_text().splitlines()
-    note.write_text("\n".join(["1", *lines[1:]]))
-    server.start()
-    server.stop()
+    data = short_dir / "noted" / "postgres"
+    with subprocess.Popen(["/bin/sleep", "60"], user=data.stat().st_uid, group=data.stat().st_gid) as other:
+        for note in (data / "postmaster.pid", data / ".s.PGSQL.5432.lock"):
+            lines = note.read_text().splitlines()
+            note.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n")
+        server.start()
+        server.stop()
+        other.kill()
 
 
 def test_migrating_twice_is_harmless_and_leaves_the_tables_of_the_code(database_url: str) -> None:
