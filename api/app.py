@@ -23,6 +23,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from models.duplicates import Looks
 from models.session import make_engine, sessions
 from models.users import ensure_admin
+from serve import logs
 from serve.addresses import database_url, temporal_address
 from settings import Settings
 
@@ -72,6 +73,7 @@ HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; object-src 'none'; style-src 'self'; img-src 'self';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # says what frame-ancestors says, to old browsers and to scanners
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -297,6 +299,7 @@ async def open_house(settings: Settings) -> House:
 
 async def serve_web(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished."""
+    logs.configure()
     house = await open_house(settings)
     config = uvicorn.Config(
         create_app(house),

@@ -116,8 +116,11 @@ def noted(scope: Scope, receive: Receive, send: Send) -> Send:
 
 async def _note(scope: Scope, status: int, body: bytes) -> None:
     request = Request(scope)
-    viewer: Viewer | None = getattr(request.state, "viewer", None)
-    tried: str | None = getattr(request.state, "tried", None)
+    state = request.state
+    viewer: Viewer | None = getattr(state, "viewer", None) or (
+        getattr(state, "kept_out", None) if status == 403 else None
+    )
+    tried: str | None = getattr(state, "tried", None)
     home: House = scope["app"].state.house
     lately: Lately = scope["app"].state.lately
     address = request.client.host if request.client else ""
@@ -127,7 +130,7 @@ async def _note(scope: Scope, status: int, body: bytes) -> None:
             return
         await audit.note(home.make, action, status, datetime.now(UTC), shown="nothing valid", address=address)
         return
-    shown = viewer.shown if viewer else getattr(request.state, "shown", "password")
+    shown = viewer.shown if viewer else getattr(state, "shown", "password")
     object_ = _object(scope, request, viewer, status, body)
     if scope["method"] in _READS:
         if _path(scope) in PLAIN and status not in _REFUSED:
