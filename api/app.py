@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from models.audit import Notes
 from models.duplicates import Looks
 from models.session import make_engine, sessions
 from models.users import ensure_admin
@@ -121,6 +122,7 @@ def create_app(house: House) -> FastAPI:
     app.state.looks = Looks(house.make)
     app.state.jobs = Jobs()
     app.state.lately = auditing.Lately()
+    app.state.notes = Notes(house.make)
     app.state.known = Limits(house.settings.rate_limit)
     app.state.strangers = Limits(house.settings.rate_limit_anonymous)
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
