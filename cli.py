@@ -533,7 +533,7 @@ async def _note(parts: "Parts", action: str, object_: str) -> None:
     """Note in the audit log what was done from the command line."""
     from models import audit as entries
 
-    await entries.note(parts.make, action, 0, datetime.now(UTC), shown="command line", object_=object_)
+    await entries.Notes(parts.make).note(action, 0, datetime.now(UTC), shown="command line", object_=object_)
 
 
 @app.command()

@@ -43,6 +43,7 @@ from models.outreach import Signer
 from models.retention import unknown
 from models.session import Sessions, make_engine, sessions
 from ops.mending import compared, outcome_of
+from serve import logs
 from serve.addresses import database_url
 from serve.parts import CannotServe
 from serve.temporal import connect, ensure_search_attributes
@@ -167,6 +168,7 @@ class Work:
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then finish what is in hand."""
+    logs.configure()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -20,9 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from models.audit import Notes
 from models.duplicates import Looks
 from models.session import make_engine, sessions
 from models.users import ensure_admin
+from serve import logs
 from serve.addresses import database_url, temporal_address
 from settings import Settings
 
@@ -73,6 +75,7 @@ HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; object-src 'none'; style-src 'self'; img-src 'self';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # says what frame-ancestors says, to old browsers and to scanners
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -120,6 +123,7 @@ def create_app(house: House) -> FastAPI:
     app.state.looks = Looks(house.make)
     app.state.jobs = Jobs()
     app.state.lately = auditing.Lately()
+    app.state.notes = Notes(house.make)
     app.state.known = Limits(house.settings.rate_limit)
     app.state.strangers = Limits(house.settings.rate_limit_anonymous)
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
@@ -299,6 +303,7 @@ async def open_house(settings: Settings) -> House:
 
 async def serve_web(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished."""
+    logs.configure()
     house = await open_house(settings)
     config = uvicorn.Config(
         create_app(house),

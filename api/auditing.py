@@ -116,18 +116,21 @@ def noted(scope: Scope, receive: Receive, send: Send) -> Send:
 
 async def _note(scope: Scope, status: int, body: bytes) -> None:
     request = Request(scope)
-    viewer: Viewer | None = getattr(request.state, "viewer", None)
-    tried: str | None = getattr(request.state, "tried", None)
-    home: House = scope["app"].state.house
+    state = request.state
+    viewer: Viewer | None = getattr(state, "viewer", None) or (
+        getattr(state, "kept_out", None) if status == 403 else None
+    )
+    tried: str | None = getattr(state, "tried", None)
+    notes: audit.Notes = scope["app"].state.notes
     lately: Lately = scope["app"].state.lately
     address = request.client.host if request.client else ""
     action = _action(scope)
     if viewer is None and tried is None:
         if status != 401 or "authorization" not in request.headers or lately.has((address, status)):
             return
-        await audit.note(home.make, action, status, datetime.now(UTC), shown="nothing valid", address=address)
+        await notes.note(action, status, datetime.now(UTC), shown="nothing valid", address=address)
         return
-    shown = viewer.shown if viewer else getattr(request.state, "shown", "password")
+    shown = viewer.shown if viewer else getattr(state, "shown", "password")
     object_ = _object(scope, request, viewer, status, body)
     if scope["method"] in _READS:
         if _path(scope) in PLAIN and status not in _REFUSED:
@@ -137,9 +140,7 @@ async def _note(scope: Scope, status: int, body: bytes) -> None:
     elif status == 429 and lately.has((shown, address, action, status)):
         return
     user = viewer.id if viewer else tried
-    await audit.note(
-        home.make, action, status, datetime.now(UTC), user=user, shown=shown, address=address, object_=object_
-    )
+    await notes.note(action, status, datetime.now(UTC), user=user, shown=shown, address=address, object_=object_)
 
 
 def _path(scope: Scope) -> str:

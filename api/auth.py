@@ -59,8 +59,9 @@ async def authenticate(request: Request) -> Viewer:
                 session, token.strip(), settings.admin_token.get_secret_value(), settings.admin_email
             )
         elif cookie:
-            require_same_origin(request)
             viewer = await viewer_of_session(session, cookie, datetime.now(UTC))
+            request.state.kept_out = viewer  # whose cookie another site used is noted
+            require_same_origin(request)
     if viewer is None:
         request.app.state.strangers.spend(address_of(request))
         raise Refused(401, "A valid token is needed, or to be signed in.", {"WWW-Authenticate": "Bearer"})

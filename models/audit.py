@@ -6,6 +6,7 @@ changes, adds or removes an entry without that key breaks the chain, and the sig
 that somebody kept and put back is one that the log of the server has gone past.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -58,30 +59,61 @@ class Verdict:
     breaks: tuple[str, ...]
 
 
-async def note(
-    make: Sessions,
-    action: str,
-    status: int,
-    at: datetime,
-    *,
-    user: UUID | str | None = None,
-    shown: str = "",
-    address: str = "",
-    object_: str = "",
-) -> None:
-    """Write one entry; of a person named by e-mail address only the id is kept, and nothing if nobody has it."""
-    values = {
-        "id": uuid7(),
-        "at": at,
-        "user_id": _id_of(user) if isinstance(user, str) else user,
-        "shown": shown,
-        "address": address[:64],
-        "action": action[:200],
-        "object": sa.func.coalesce(sa.cast(_id_of(object_), sa.Text), "") if "@" in object_ else object_[:100],
-        "status": status,
-    }
-    async with make() as session, session.begin():
-        await session.exec(sa.insert(TABLE).values(**values))
+class Notes:
+    """Writes entries: those that come while others are being written go together, in one transaction."""
+
+    def __init__(self, make: Sessions) -> None:
+        self._make = make
+        self._waiting: list[tuple[dict[str, Any], asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def note(
+        self,
+        action: str,
+        status: int,
+        at: datetime,
+        *,
+        user: UUID | str | None = None,
+        shown: str = "",
+        address: str = "",
+        object_: str = "",
+    ) -> None:
+        """Write one entry, and return when it is committed.
+
+        Of a person named by e-mail address only the id is kept, and nothing if nobody has it.
+        """
+        values = {
+            "id": uuid7(),
+            "at": at,
+            "user_id": _id_of(user) if isinstance(user, str) else user,
+            "shown": shown,
+            "address": address[:64],
+            "action": action[:200],
+            "object": sa.func.coalesce(sa.cast(_id_of(object_), sa.Text), "") if "@" in object_ else object_[:100],
+            "status": status,
+        }
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append((values, written))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        await written
+
+    async def _write(self) -> None:
+        while self._waiting:
+            some, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            failed: Exception | None = None
+            try:
+                async with self._make() as session, session.begin():
+                    await session.exec(sa.insert(TABLE).values([values for values, _ in some]))
+            except Exception as error:  # noqa: BLE001 - whoever waits hears of it
+                failed = error
+            for _, written in some:
+                if written.done():
+                    continue
+                if failed is None:
+                    written.set_result(None)
+                else:
+                    written.set_exception(failed)
 
 
 def _id_of(email: str) -> Any:

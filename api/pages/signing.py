@@ -70,6 +70,8 @@ async def leave(request: Request) -> Response:
     response = RedirectResponse("/sign-in", 303)
     name = cookie_name(home.settings)
     response.delete_cookie(name, path="/", httponly=True, samesite="lax", secure=name.startswith("__Host-"))
+    if name.startswith("__Host-"):  # browsers take it on https only
+        response.headers["Clear-Site-Data"] = '"cache", "storage"'
     return response
 
 

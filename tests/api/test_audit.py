@@ -1,5 +1,6 @@
 """The audit log: what is noted of requests, who may read it, and what cannot be changed in it unseen."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,10 +114,9 @@ def test_what_is_not_noted_is_named_and_there() -> None:
 
 
 async def a_chain(make: Sessions, count: int, at: datetime | None = None) -> User:
-    user = await a_user(make, "ops")
+    user, notes, now = await a_user(make, "ops"), audit.Notes(make), at or datetime.now(UTC)
     for number in range(count):
-        now = at or datetime.now(UTC)
-        await audit.note(make, f"GET /{number}", 200, now, user=user.id, shown="token x", object_=str(uuid4()))
+        await notes.note(f"GET /{number}", 200, now, user=user.id, shown="token x", object_=str(uuid4()))
     return user
 
 
@@ -175,6 +175,19 @@ async def chain(own_database: Callable[[str], str]) -> Any:
     assert sealed and (sealed.place, sealed.added) == (7, 7)
     yield make
     await engine.dispose()
+
+
+async def test_of_many_entries_at_once_each_is_written_and_a_failure_is_heard_of_by_all(desk: Desk) -> None:
+    notes, now, name = audit.Notes(desk.relay.make), datetime.now(UTC), uuid4().hex
+    await asyncio.gather(*(notes.note(name, number, now) for number in range(300)))
+    async with desk.relay.make() as session:
+        found = await session.exec(select(AuditEntry.status).where(AuditEntry.action == name))
+        assert sorted(found) == list(range(300))
+    nobody: list[Any] = [
+        notes.note(name, 2**40, now),
+        notes.note(name, 1, now),
+    ]  # the first is no number of the table's
+    assert all(isinstance(one, Exception) for one in await asyncio.gather(*nobody, return_exceptions=True))
 
 
 async def test_a_chain_that_nobody_touched_holds_and_one_that_was_put_back_shows_by_the_log(
