@@ -37,7 +37,7 @@ def cut(raw: bytes, name: str, most: int) -> Cut | None:
     for count, found in enumerate(_MARK.finditer(raw)):
         mark, at = found[1], found.start(1)
         level += _DEEPER[mark]
-        if count > _MOST_MARKS or len(ends) > most:
+        if count > _MOST_MARKS or len(ends) >= most:
             return None
         if not begin:
             before = raw[max(at - _NEAR, 0) : at] if mark == b"[" and level == _OF_THE_BATCH else b""

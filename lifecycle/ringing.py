@@ -7,7 +7,7 @@ within that by the lead, always the same. It stays within the minute in which a 
 
 import zlib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from .lead import Deadline
@@ -24,6 +24,8 @@ OTHERS: Final = (10, 25)
 # fmt: on
 """Seconds after it is due in which a deadline rings, when it was set at least `AHEAD` before; else so much fewer."""
 AHEAD: Final = timedelta(minutes=10)
+SOON: Final = timedelta(minutes=1)
+"""What rings within a minute of its time counts as in time."""
 _SHARES: Final = 1 << 16
 
 
@@ -33,6 +35,11 @@ def turn(deadline: Deadline, lead_id: str, ahead: timedelta) -> timedelta:
     share = place_of(lead_id) / _SHARES
     whole = min(max(ahead / AHEAD, 0.0), 1.0)
     return timedelta(seconds=whole * (first + share * (last - first)))
+
+
+def in_time(due: datetime | None, at: datetime) -> datetime:
+    """Return the time from which what comes next is counted, so that no step moves those after it."""
+    return due if due is not None and timedelta(0) <= at - due < SOON else at
 
 
 def place_of(lead_id: str) -> int:

@@ -4,6 +4,7 @@ import gzip
 import json
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -76,7 +77,7 @@ class Door:
         said = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
         if not path.startswith("/v1/"):
             said = {"Authorization": f"Bearer {ADMIN_TOKEN}"} | said
-        auth = (WRITE_KEY, "") if path.startswith("/v1/") else None
+        auth = httpx2.BasicAuth(WRITE_KEY, "") if path.startswith("/v1/") else httpx2.Auth()
         began = time.monotonic()
         try:
             answer = self.house.http.post(path, content=content, headers=said, auth=auth)
@@ -182,8 +183,7 @@ def test_poisoned_leads_are_refused_at_once(house: House) -> None:
     for number, (what, value) in enumerate((VALUES | ODD).items()):
         for field in ("name", "email", "company", "employees", "country", "anything"):
             said = {"email": f'"lead{number}.{field}@poison.test"', "name": '"Jo"', field: value}
-            body = written(said)
-            door.put(f"{what} as {field}", "/api/leads", body.encode(), expect=(200, 201, 400, 422))
+            door.put(f"{what} as {field}", "/api/leads", written(said).encode(), expect=(200, 201, 400, 422))
     for what, body, expect in (
         ("3 MB", json.dumps({"email": "a@poison.test", "name": "x" * 3_000_000}).encode(), (413,)),
         ("10,000 lists", deep(10_000).encode(), (422, 400)),
@@ -196,6 +196,10 @@ def test_poisoned_leads_are_refused_at_once(house: House) -> None:
         door.put(what, "/api/leads", body, expect=expect)
         door.put(what, "/api/leads", body, expect=expect, Idempotency_Key=str(uuid4()))
     door.hold()
+
+
+def is_done(house: House, import_id: str) -> bool:
+    return bool(house.get(f"/api/imports/{import_id}")["state"] == "done")
 
 
 def test_poisoned_files_of_leads_spoil_no_other_row(house: House) -> None:
@@ -227,7 +231,7 @@ def test_poisoned_files_of_leads_spoil_no_other_row(house: House) -> None:
                           expect=expect, Content_Type="text/csv")  # fmt: skip
         door.put(what, "/api/imports/preview", content, expect=(200, 413, 422), Content_Type="text/csv")
         if answer and content[:5] == head[:5] and "quote" not in what:
-            until(lambda id_=answer["id"]: house.get(f"/api/imports/{id_}")["state"] == "done")
+            until(partial(is_done, house, answer["id"]))
             done = house.get(f"/api/imports/{answer['id']}")
             door.tally.lost += (
                 [] if done["created"] + done["updated"] + done["unchanged"] >= 1 else [f"row beside {what}"]

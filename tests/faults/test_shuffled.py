@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -57,6 +58,11 @@ def standing(house: House, email: str) -> tuple[Any, ...]:
     return (*stands, [key for (key,) in moments])
 
 
+def with_sales(house: House, *emails: str) -> bool:
+    """Tell whether all of them were handed over."""
+    return all(standing(house, email)[3] == "mql" for email in emails)
+
+
 def endure(house: House, people: int) -> None:
     """Let pairs come, one in order and one disturbed, and compare them."""
     tally, chance = Tally("engagements twice, shuffled, 72 h late"), random.Random(SEED)
@@ -79,7 +85,7 @@ def endure(house: House, people: int) -> None:
         tally.rounds += 1
     house.settle()
     for one, other in pairs:
-        until(lambda one=one, other=other: standing(house, one)[3] == standing(house, other)[3] == "mql", 30)
+        until(partial(with_sales, house, one, other), 30)
         even, odd = standing(house, one), standing(house, other)
         assert even == odd, f"{one}: {even}\n{other}: {odd}"
     tally.hold()

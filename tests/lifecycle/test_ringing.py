@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from lifecycle.lead import Deadline
-from lifecycle.ringing import AHEAD, OTHERS, WINDOWS, turn
+from lifecycle.ringing import AHEAD, OTHERS, SOON, WINDOWS, in_time, turn
 from lifecycle.stages import OVERDUE, Event
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -39,3 +39,9 @@ def test_a_lead_has_the_same_turn_each_time() -> None:
 def test_what_was_set_shortly_before_hardly_moves_and_what_is_late_not_at_all() -> None:
     assert max(turns(Event.STEP_DUE, timedelta(seconds=45))) <= 3
     assert set(turns(Event.STEP_DUE, timedelta(0))) == set(turns(Event.DUE_SOON, -AHEAD)) == {0.0}
+
+
+def test_what_rings_within_the_minute_counts_from_when_it_was_due_and_what_is_late_from_now() -> None:
+    assert in_time(NOON, NOON + timedelta(seconds=40)) == in_time(NOON, NOON) == NOON
+    late, early = NOON + SOON, NOON - timedelta(seconds=1)
+    assert (in_time(NOON, late), in_time(NOON, early), in_time(None, late)) == (late, early, late)
