@@ -93,8 +93,15 @@ class House:
 
     def pid_of(self, part: str) -> int:
         """The process of one part: postgres, temporal, worker or web."""
-        noted = json.loads((self.settings.data_dir / "parts.json").read_text())
-        return int(noted[part][0])
+        return self.noted()[part]
+
+    def noted(self) -> dict[str, int]:
+        """The process of each part that was started."""
+        try:
+            noted = json.loads((self.settings.data_dir / "parts.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return {part: int(pid) for part, (pid, _, _) in noted.items()}
 
     def pids(self) -> dict[str, int]:
         """The process of each part that stays up."""
