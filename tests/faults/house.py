@@ -217,9 +217,12 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def serving(data_dir: Path, parts: dict[str, Any] | None = None, **more: Any) -> Iterator[House]:
+def serving(
+    data_dir: Path, parts: dict[str, Any] | None = None, *, outer: dict[str, str] | None = None, **more: Any
+) -> Iterator[House]:
     """Serve on a data directory for the length of a block, open for business; `more` are settings."""
     house = House(data_dir, **more)
+    house.outer |= outer or {}
     try:
         house.start()
         house.open_for_business(**(parts or {}))
