@@ -20,13 +20,13 @@ from serve.parts import CannotServe
 _SCRIPTS: Final = Path(__file__).resolve().parent.parent / "migrations"
 
 
-def upgrade(url: str) -> None:
-    """Bring the database at a SQLAlchemy URL to the newest revision; two at once wait for each other.
+def upgrade(url: str, to: str = "head") -> None:
+    """Bring the database at a SQLAlchemy URL to the newest revision, or `to` one; two at once wait for each other.
 
     Raises CannotServe when the database is out of reach.
     """
     try:
-        command.upgrade(_config(url), "head")
+        command.upgrade(_config(url), to)
     except OperationalError as error:
         raise CannotServe(f"The database is out of reach ({error.orig}); see BATON_DATABASE_URL.") from error
 

@@ -94,8 +94,15 @@ class House:
 
     def pid_of(self, part: str) -> int:
         """The process of one part: postgres, temporal, worker or web."""
-        noted = json.loads((self.settings.data_dir / "parts.json").read_text())
-        return int(noted[part][0])
+        return self.noted()[part]
+
+    def noted(self) -> dict[str, int]:
+        """The process of each part that was started."""
+        try:
+            noted = json.loads((self.settings.data_dir / "parts.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return {part: int(pid) for part, (pid, _, _) in noted.items()}
 
     def pids(self) -> dict[str, int]:
         """The process of each part that stays up."""
@@ -224,9 +231,12 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def serving(data_dir: Path, parts: dict[str, Any] | None = None, **more: Any) -> Iterator[House]:
+def serving(
+    data_dir: Path, parts: dict[str, Any] | None = None, *, outer: dict[str, str] | None = None, **more: Any
+) -> Iterator[House]:
     """Serve on a data directory for the length of a block, open for business; `more` are settings."""
     house = House(data_dir, **more)
+    house.outer |= outer or {}
     try:
         house.start()
         house.open_for_business(**(parts or {}))
