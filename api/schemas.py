@@ -313,6 +313,13 @@ class RedriveBody(Body):
     which: Literal["failed", "all"] = "failed"
 
 
+class ErasedView(BaseModel):
+    """How many entries about a person went, in all and table by table."""
+
+    entries: int
+    tables: dict[str, int]
+
+
 class LeadView(BaseModel):
     """A lead; people are named by e-mail address, times are UTC."""
 

@@ -17,6 +17,7 @@ from . import (
     signing,
     team,
     tracks,
+    webhooks,
 )
 
 PAGES = (
@@ -30,6 +31,7 @@ PAGES = (
     imports,
     duplicates,
     ops,
+    webhooks,
     tracks,
     launches,
     mails,

@@ -113,6 +113,7 @@ NAVIGATION: Final = (
     Entry("Operations", "Stuck leads",  "/ops/stuck",    ("ops",)),
     Entry("Operations", "Quarantine",   "/ops/quarantine", ("ops",)),
     Entry("Operations", "Deliveries",   "/ops/deliveries", ("ops",)),
+    Entry("Operations", "Webhooks",     "/ops/webhooks", ("ops",)),
     Entry("Operations", "Audit log",    "/ops/audit",    ("ops",)),
     Entry("House",      "People",       "/people",       ("manager", "ops")),
 )
@@ -282,6 +283,11 @@ def to_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
+def pretty(value: Any) -> str:
+    """A value as JSON to be read."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
 @cache
 def static(name: str) -> str:
     """Return the address of a file of ours: it changes with the content, so that browsers may keep it."""
@@ -303,5 +309,6 @@ TEMPLATES.filters |= {
     "number": number,
     "share": share,
     "to_json": to_json,
+    "pretty": pretty,
 }
 TEMPLATES.globals |= {"static": static, "UNKNOWN": UNKNOWN}

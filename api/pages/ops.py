@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
@@ -17,7 +16,7 @@ from .. import audit, ops
 from ..lead_query import BLANK
 from ..ops_schemas import RepairBody
 from ..problems import Refused
-from .frame import Desk, PageRoute, page, render
+from .frame import Desk, PageRoute, page, pretty, render
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=PageRoute)
 OpsDesk = Annotated[Desk, page("ops")]
@@ -110,14 +109,14 @@ async def workflow(
         desk.request, workflow_id, desk.viewer, run=run, raw=raw, limit=EVENTS, cursor=cursor
     )
     events = [
-        event | {"raw_text": _pretty(event["raw"]) if raw else None}
+        event | {"raw_text": pretty(event["raw"]) if raw else None}
         for event in history["items"]
         if routine or raw or not event["routine"]
     ]
     return render(
         desk.request, "ops/workflow.html", workflow=found, events=events, next=history["next"], raw=raw,
         routine=routine, found_by=(await _found_by(desk, found))[0],
-        hidden=len(history["items"]) - len(events), state_text=_pretty(found["state"]) if found["state"] else None,
+        hidden=len(history["items"]) - len(events), state_text=pretty(found["state"]) if found["state"] else None,
     )  # fmt: skip
 
 
@@ -150,7 +149,7 @@ async def quarantine(desk: OpsDesk, field: Text = "", cursor: UUID | None = None
 async def quarantined(desk: OpsDesk, message_id: UUID) -> Response:
     """Show one message whole, to be mended and taken again."""
     found = await ops.read_quarantined(desk.request, message_id, desk.viewer)
-    text = found["text"] if found["payload"] is None else _pretty(found["payload"])
+    text = found["text"] if found["payload"] is None else pretty(found["payload"])
     return render(desk.request, "ops/quarantined.html", message=found, text=text)
 
 
@@ -192,7 +191,3 @@ async def audit_log(
 
 STATES: Final = ("failed", "unknown", "bounced", "waiting", "sending", "sent", "kept", "skipped", "fell_back")
 KINDS: Final = ("mail", "alert")
-
-
-def _pretty(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -400,8 +400,22 @@ async def _trouble(world: World) -> None:
     await _be_late(world, UUID(lost))
     repair = await world.ask("otto", "POST", "/api/ops/repair", {"leads": [world.leads["Ada Quill"]]})
     world.examples["repair_id"] = repair["id"]
-    asleep = {"url": "https://hooks.acme.test/baton", "events": ["lead.won"], "enabled": False}
-    world.examples["webhook_id"] = (await world.ask("otto", "POST", "/api/webhooks", asleep))["id"]
+    await _a_webhook(world, "asleep.test", enabled=False)
+    world.examples["webhook_id"] = await _a_webhook(world, "hooks.acme.test", description="The CRM")
+
+
+async def _a_webhook(world: World, host: str, **more: Any) -> str:
+    """A webhook that nobody answers, and what became of a test event; returns its id."""
+    asked = {"url": f"https://{host}/baton", "events": ["lead.won", "lead.lost"], **more}
+    path = f"/api/webhooks/{(await world.ask('otto', 'POST', '/api/webhooks', asked))['id']}"
+    if more.get("enabled", True):
+        await world.ask("otto", "POST", f"{path}/test")
+
+        async def tried() -> Any:
+            return (await world.ask("otto", "GET", path))["deliveries"]["failed"]
+
+        await world._once(tried, "an answer of nobody")
+    return path.rsplit("/", 1)[-1]
 
 
 async def _be_late(world: World, lead_id: UUID) -> None:
@@ -424,6 +438,9 @@ async def crowd(world: World, count: int = 30) -> dict[str, str]:
     ), *("nobody,,,,,,,," for _ in range(20))))  # fmt: skip
     files = {"file": ("crowd.csv", lines.encode(), "text/csv")}
     large = {"import_id": (await world.ask("mia", "POST", "/api/imports", files=files))["id"]}
+    large["webhook_id"] = await _a_webhook(world, f"{run}.test")
+    for _ in range(3):
+        await world.ask("otto", "POST", f"/api/webhooks/{large['webhook_id']}/test")
     await world.calm()
     asked = {"event": "Form Submitted", "properties": {"form": "contact_sales"}}
     await world.told(*({**asked, "userId": email} for email in people[: count // 2]))
