@@ -158,7 +158,7 @@ async def erase_lead(request: Request, response: Response, lead_id: UUID, viewer
     """Erase the person: all that is held of them goes, and no mail is sent to them any more. Cannot be undone.
 
     Returns how many entries went, table by table. Safe to repeat. 202 while Temporal is away: the person is gone, and
-    ids only, goes when it is back.
+    what is left of the lead's workflow, which holds ids only, goes when it is back.
     """
     home = house(request)
     erasing = Erasing(home.make, home.client, Signer(home.secret))

@@ -194,18 +194,17 @@ async def test_a_draft_is_backtested_signed_by_both_sides_and_put_in_force(world
         await page.goto(f"/agreements/{version}")
         await page.get_by_role("button", name="Sign for marketing").click()
         await expect(page.locator("main")).to_contain_text(world.email("mia"))
-    async with at_the_desk_of(world, browser, "max") as page:
-        await page.goto(f"/agreements/{version}")
-        await page.get_by_role("button", name="Sign for sales").click()
-        await expect(page.get_by_role("button", name="Activate…")).to_be_visible()
-        await page.goto(f"/agreements/{version}/preview?in_flight=next_stage")
-        await expect(page.locator("#result")).to_contain_text(f"Activate version {version}")
-        await page.goto(f"/agreements/{version}")
-        await page.get_by_role("button", name="Activate…").click()
-        dialog = page.locator("#activate")
-        await dialog.locator("input[value=next_stage]").check()
-        await dialog.get_by_role("button", name="Activate", exact=True).click()
-        await expect(page.locator(".head .tag").first).to_have_text("in force")
+        async with at_the_desk_of(world, browser, "max") as other:
+            await other.goto(f"/agreements/{version}/preview?in_flight=next_stage")
+            await expect(other.locator("#result")).to_contain_text("Come under it now")
+            await other.goto(f"/agreements/{version}")
+            await other.get_by_role("button", name="Sign for sales").click()
+            await expect(page.locator("#signatures + dl")).to_contain_text(world.email("max"))  # nobody reloads
+            await page.get_by_role("button", name="Activate…").click()
+            dialog = page.locator("#activate")
+            await dialog.locator("input[value=next_stage]").check()
+            await dialog.get_by_role("button", name="Activate", exact=True).click()
+            await expect(other.locator(".head .tag").first).to_have_text("in force")
     active = await world.ask("admin", "GET", f"/api/agreements/{version}")
     assert active["status"] == "active" and active["in_flight"] == "next_stage"
     assert set(active["signatures"]) == {"marketing", "sales"}

@@ -23,7 +23,7 @@ async def test_operations_add_a_webhook_and_see_what_became_of_a_test_event(
     await box.get_by_label("Address").fill("https://10.0.0.1/hook")
     await box.get_by_label("sales ready").check()
     await box.get_by_role("button", name="Add").click()
-    await expect(box.locator(".problem")).to_contain_text("private")
+    await expect(box.locator(".problem")).to_contain_text("not on the internet")
     await box.get_by_label("Address").fill("https://warehouse.test/baton")
     await box.get_by_label("What it is").fill("The warehouse")
     await box.get_by_role("button", name="Add").click()
