@@ -36,6 +36,7 @@ async def fuzz(database_url: str, *asked: str) -> str:
         a_world(database_url, temporal.client, port, rate_limit=0, rate_limit_anonymous=0, **secrets) as world,
     ):
         await _furnish(world)
+        await world.client().get("/api/openapi.json")  # made at the first time, for which schemathesis may not wait
         command = [
             *(str(Path(sys.executable).parent / "st"), "--config-file", str(CONFIG), "run"),
             *(f"{world.url}/api/openapi.json", "--checks", "all", "--no-color", "--workers", "2", *asked),
