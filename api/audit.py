@@ -1,11 +1,12 @@
 """The audit log over HTTP: who did and saw what, for operations and administrators."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from models.audit import list_audit
 from models.users import Viewer, find_user
@@ -20,6 +21,16 @@ router = APIRouter(prefix="/api/audit", tags=["operations"], route_class=Idempot
 Who = Annotated[str | None, Query(max_length=320, description="whose, by id or e-mail address")]
 Object = Annotated[str | None, Query(alias="object", max_length=100, description="the id of what it was about")]
 Action = Annotated[str | None, Query(max_length=200, description="as an entry says it: `GET /api/leads/{lead_id}`")]
+
+
+def _as_written(given: Any) -> Any:
+    """A number is no time, though pydantic would take it for one."""
+    if isinstance(given, str) and not re.match(r"\d{4}-\d{2}-\d{2}[T ]", given):
+        raise ValueError("is no time such as 2031-01-02T09:00:00Z")
+    return given
+
+
+Instant = Annotated[Moment, BeforeValidator(_as_written)]
 
 
 class EntryView(BaseModel):
@@ -50,8 +61,8 @@ async def read_audit(
     who: Who = None,
     object_: Object = None,
     action: Action = None,
-    since: Annotated[Moment | None, Query(alias="from")] = None,
-    until: Annotated[Moment | None, Query(alias="to")] = None,
+    since: Annotated[Instant | None, Query(alias="from")] = None,
+    until: Annotated[Instant | None, Query(alias="to")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Any:

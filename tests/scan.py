@@ -22,7 +22,7 @@ LEVELS = ("", "low", "medium", "high", "critical")
 PAGES = (
     "exec,file,sql,xss,permanentxss,redirect,crlf,ldap,cookieflags,csp,http_headers,methods,csrf,upload,xxe,log4shell"
 )
-API = "exec,file,sql,redirect,crlf,ldap,http_headers,xxe"
+API = "exec,file,sql,redirect,crlf,http_headers,xxe"
 START = ("leads", "queue", "ops", "tracks", "agreements", "people", "reports", "ops/audit", "search?q=a")
 
 

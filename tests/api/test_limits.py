@@ -61,7 +61,7 @@ async def test_who_asks_too_often_is_told_when_to_come_back_and_others_go_on(des
     for path in ("/", "/sign-in", "/api/openapi.json", guessed):
         assert (await client().get(path)).status_code == 429, path
     assert (await client().post("/v1/track", json={}, auth=("wrong", ""))).status_code == 429
-    message = {"userId": "u", "event": "x"}
+    message = {"userId": "u", "event": "x", "messageId": "limits"}
     for _ in range(4):
         assert (await client().post("/v1/track", json=message, auth=(WRITE_KEY, ""))).status_code == 200
         assert (await client().get("/healthz")).status_code == 200

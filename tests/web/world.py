@@ -105,7 +105,8 @@ class World:
     async def told(self, *messages: dict[str, Any]) -> None:
         """Send engagements as Segment's libraries do."""
         sent = [{"type": "track", "messageId": uuid4().hex, **message} for message in messages]
-        answer = await self.client().post("/v1/batch", json={"batch": sent}, auth=(WRITE_KEY, ""))
+        key = self.house.settings.write_key.get_secret_value()
+        answer = await self.client().post("/v1/batch", json={"batch": sent}, auth=(key, ""))
         assert answer.status_code == 200, answer.text
 
     async def lead(self, name: str, *, by: str = "admin", **profile: Any) -> str:
@@ -157,20 +158,21 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(database_url: str, temporal: Client, port: int) -> AsyncIterator[World]:
-    """A served Baton with a worker, and nothing in it but its people."""
-    settings = Settings(
-        port=port,
-        admin_token=SecretStr("admin-token"),
-        admin_password=SecretStr(PASSWORD),
-        write_key=SecretStr(WRITE_KEY),
-        secret_key=SecretStr("secret"),
-    )
+async def a_world(database_url: str, temporal: Client, port: int, **given: Any) -> AsyncIterator[World]:
+    """A served Baton with a worker, and nothing in it but its people; `given` are settings."""
+    usual: dict[str, Any] = {
+        "admin_token": SecretStr("admin-token"),
+        "admin_password": SecretStr(PASSWORD),
+        "write_key": SecretStr(WRITE_KEY),
+        "secret_key": SecretStr("secret"),
+    }
+    settings = Settings(port=port, **(usual | given))
+    token, secret = settings.admin_token.get_secret_value(), settings.secret_key.get_secret_value()
     ours, theirs = make_engine(database_url), make_engine(database_url)
     make = sessions(theirs)
     mailer = Mailer("", "Baton <baton@baton.test>")
     work = Work(
-        make, temporal, database_url, mailer, settings.url, b"secret",
+        make, temporal, database_url, mailer, settings.url, secret.encode(),
         chat=Chat(timedelta(seconds=1)), person_window=timedelta(seconds=0.2), account_window=timedelta(seconds=0.2),
     )  # fmt: skip
     house = House(settings, ours, sessions(ours), temporal)
@@ -184,7 +186,7 @@ async def a_world(database_url: str, temporal: Client, port: int) -> AsyncIterat
             await stack.enter_async_context(part)
         relaying = asyncio.create_task(work.relay.run())
         stack.callback(relaying.cancel)
-        world.clients["admin"] = world.client(Authorization="Bearer admin-token")
+        world.clients["admin"] = world.client(Authorization=f"Bearer {token}")
         await _people(world)
         yield world
 
