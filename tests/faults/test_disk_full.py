@@ -70,7 +70,7 @@ async def endure(house: House, disk: Path, *, seconds: float) -> None:
                     newcomers.append(f"new{len(newcomers)}@full.test")
                     work.create_task(clients.arrive(newcomers[-1]))
                     await asyncio.sleep(0.5)
-                    assert time.monotonic() - began < 60, "the disk was never full"
+                    assert time.monotonic() - began < seconds + 60, "the disk was never full"
             ended = time.monotonic()
             await clients.send({"type": "page", "userId": "wide@full.test", "properties": {"path": "/back"}})
             tally.recovery.append(time.monotonic() - ended)
