@@ -33,6 +33,8 @@ HERE: Final = Path(__file__).parents[1]
 STATIC: Final = HERE / "static"
 UNKNOWN: Final = "–"
 """What stands where nothing is known."""
+_DAY: Final = 86_400
+_CAPITALS: Final = frozenset({"mql", "sal", "sql", "bant", "sla"})
 
 
 @dataclass(slots=True)
@@ -260,10 +262,22 @@ def span(length: timedelta | float | None) -> str:
     return sign + text
 
 
+def hours(length: timedelta | float | None) -> str:
+    """A length of business time: `31 h 20 min`. Never in days: a working day is no 24 hours, and not all work the same."""
+    if length is None:
+        return UNKNOWN
+    seconds = int(length.total_seconds() if isinstance(length, timedelta) else length)
+    if abs(seconds) < _DAY:
+        return span(seconds)
+    minutes = abs(seconds) % 3_600 // 60
+    text = f"{abs(seconds) // 3_600:,} h" + (f" {minutes} min" if minutes else "")
+    return f"−{text}" if seconds < 0 else text
+
+
 def words(name: object) -> str:
-    """A name from the code as people write it: `unable_to_reach` → `unable to reach`; MQL, SAL and SQL as they are."""
-    text = str(name).replace("_", " ")
-    return text.upper() if text in {"mql", "sal", "sql", "bant", "sla"} else text
+    """A name from the code as people write it: `unable_to_reach` → `unable to reach`; MQL, BANT and SLA in capitals."""
+    said = str(name).replace("_", " ").split(" ")
+    return " ".join(word.upper() if word in _CAPITALS else word for word in said)
 
 
 def number(value: float | None) -> str:
@@ -305,6 +319,7 @@ TEMPLATES: Final = jinja2.Environment(
 TEMPLATES.filters |= {
     "when": when,
     "span": span,
+    "hours": hours,
     "words": words,
     "number": number,
     "share": share,

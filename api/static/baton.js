@@ -42,9 +42,9 @@ async function send(form, button) {
   busy(true, form, row);
   const answer = await ask(request);
   busy(false, form, row);
-  form.dispatchEvent(new CustomEvent("answered", { detail: answer }));
+  const shown = !form.dispatchEvent(new CustomEvent("answered", { detail: answer, cancelable: true }));
   if (!answer.ok) {
-    showProblem(form, answer.body);
+    if (!shown) showProblem(form, answer.body);
     if (answer.status === 409) look();
     return;
   }
@@ -289,8 +289,7 @@ function count() {
 }
 
 function length(seconds) {
-  const [d, h, m, s] = [seconds / 86400, (seconds % 86400) / 3600, (seconds % 3600) / 60, seconds % 60].map(Math.floor);
-  if (d) return h ? `${d} d ${h} h` : `${d} d`;
+  const [h, m, s] = [seconds / 3600, (seconds % 3600) / 60, seconds % 60].map(Math.floor);
   if (h) return m ? `${h} h ${m} min` : `${h} h`;
   return m ? `${m} min ${String(s).padStart(2, "0")} s` : `${s} s`;
 }
