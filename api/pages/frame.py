@@ -263,7 +263,7 @@ def span(length: timedelta | float | None) -> str:
 
 
 def hours(length: timedelta | float | None) -> str:
-    """A length of business time: `31 h 20 min`. Never in days: a working day is no 24 hours, and not all work the same."""
+    """A length of business time: `31 h 20 min`; never in days, since a working day is not 24 hours, nor like others."""
     if length is None:
         return UNKNOWN
     seconds = int(length.total_seconds() if isinstance(length, timedelta) else length)
