@@ -74,6 +74,14 @@ async def test_a_host_that_a_request_makes_up_leads_nowhere(desk: Desk) -> None:
         assert answer.headers.get("location", "/x").startswith("/"), path
 
 
+async def test_what_postgresql_cannot_be_asked_is_refused_before_a_file_begins(
+    desk: Desk, admin: httpx2.AsyncClient
+) -> None:
+    """Within a file there is no way left to say that something was wrong."""
+    assert (await admin.get("/launches/0198c0de-0000-7000-8000-000000000000/leads.csv?reason=%00")).status_code == 422
+    assert (await admin.get("/leads.csv?q=%00")).status_code == 422
+
+
 @pytest.mark.parametrize("method", ["TRACE", "PUT", "HEAD", "MADEUP"])
 async def test_a_method_that_no_route_has_is_refused_with_those_it_has(desk: Desk, method: str) -> None:
     client = served(desk)
