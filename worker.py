@@ -55,6 +55,7 @@ from workflows.launch import LaunchWorkflow
 from workflows.lead import LeadWorkflow
 from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
+from workflows.patches import may_begin
 from workflows.repair import RepairWorkflow
 from workflows.retention import RetentionWorkflow
 from workflows.review import ReviewWorkflow
@@ -145,6 +146,7 @@ class Work:
             max_cached_workflows=5_000,
             max_concurrent_workflow_tasks=32,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
+            patch_activation_callback=may_begin,
             graceful_shutdown_timeout=timedelta(seconds=2),
         )
         outside = Worker(

@@ -14,7 +14,7 @@ from tests.faults.test_rebuild import standing
 MANY = 150
 
 
-def test_a_backup_made_while_writing_is_whole_and_goes_on_elsewhere(house: House, tmp_path: Path) -> None:
+def test_a_backup_made_while_writing_is_whole_and_goes_on_elsewhere(house: House, tmp_path: Path, place: Path) -> None:
     waiting = house.arrive(f"{uuid4().hex[:8]}@acme.test")
     working = house.arrive(f"{uuid4().hex[:8]}@acme.test")
     house.post(f"/api/leads/{working}/accept")
@@ -44,7 +44,7 @@ def test_a_backup_made_while_writing_is_whole_and_goes_on_elsewhere(house: House
     [(in_the_end,)] = house.rows("SELECT count(*) FROM engagements")
     assert counted < manifest["engagements"] <= in_the_end
 
-    elsewhere = House(tmp_path / "elsewhere")
+    elsewhere = House(place / "elsewhere")
     restored = elsewhere.command("restore", str(file))
     assert restored.returncode == 0, restored.stderr
     again = elsewhere.command("restore", str(file))

@@ -72,11 +72,11 @@ def hold(house: House, tally: Tally, leads: dict[str, float]) -> float:
 
 
 @pytest.fixture
-def zone(tmp_path: Path) -> Iterator[House]:
+def zone(place: Path) -> Iterator[House]:
     """A server in a time zone whose clocks change each five seconds."""
-    file = tmp_path / "zone"
+    file = place / "zone"
     a_zone_that_changes(file, every=5, times=200)
-    with serving(tmp_path / "var", SLA, outer={"TZ": f":{file}"}) as house:
+    with serving(place / "var", SLA, outer={"TZ": f":{file}"}) as house:
         yield house
 
 
@@ -92,19 +92,19 @@ def test_no_deadline_is_moved_when_summer_time_comes_and_goes(zone: House) -> No
 
 
 @pytest.fixture
-def outside(short_dir: Path, free_ports: Callable[[int], list[int]]) -> Iterator[dict[str, str]]:
+def outside(place: Path, free_ports: Callable[[int], list[int]]) -> Iterator[dict[str, str]]:
     """A PostgreSQL and a Temporal that keep the time, as they may on machines of their own: where they are."""
-    postgres = EmbeddedPostgres(short_dir / "clock").start()
+    postgres = EmbeddedPostgres(place / "outside").start()
     port, ui = free_ports(2)
-    temporal = EmbeddedTemporal(short_dir / "clock", port=port, ui_port=ui).start()
+    temporal = EmbeddedTemporal(place / "outside", port=port, ui_port=ui).start()
     yield {"BATON_DATABASE_URL": postgres.url, "BATON_TEMPORAL_ADDRESS": temporal.address}
     temporal.stop()
     postgres.stop()
 
 
-def test_no_deadline_is_moved_when_the_clocks_of_worker_and_web_jump(outside: dict[str, str], tmp_path: Path) -> None:
+def test_no_deadline_is_moved_when_the_clocks_of_worker_and_web_jump(outside: dict[str, str], place: Path) -> None:
     """What counts is Temporal's clock alone."""
-    shift = tmp_path / "shift"
+    shift = place / "shift"
     shift.write_text("+0")
     shifted = {
         "LD_PRELOAD": libfaketime(),
@@ -113,7 +113,7 @@ def test_no_deadline_is_moved_when_the_clocks_of_worker_and_web_jump(outside: di
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     tally, leads = Tally("clocks of worker and web jump by an hour"), dict[str, float]()
-    with serving(tmp_path / "var", SLA, outer=outside | shifted) as house:
+    with serving(place / "var", SLA, outer=outside | shifted) as house:
         for number, (jump, seconds) in enumerate(JUMPS.items()):
             leads[house.arrive(f"before{number}@acme.test")] = time.time()
             shift.write_text(jump)

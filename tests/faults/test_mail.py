@@ -58,12 +58,12 @@ class Server:
 
 
 @pytest.mark.faults
-def test_each_step_arrives_once_or_under_the_same_id(tmp_path: Path, free_ports: Callable[[int], list[int]]) -> None:
+def test_each_step_arrives_once_or_under_the_same_id(place: Path, free_ports: Callable[[int], list[int]]) -> None:
     server = Server()
     controller = Controller(server, "127.0.0.1", free_ports(1)[0])
     controller.start()
     try:
-        with serving(tmp_path / "var", {"outreach": OFTEN}, smtp_url=f"smtp://127.0.0.1:{controller.port}") as house:
+        with serving(place / "var", {"outreach": OFTEN}, smtp_url=f"smtp://127.0.0.1:{controller.port}") as house:
             server.kill = lambda: house.kill("worker")
             run(house, server)
     finally:

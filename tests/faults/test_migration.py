@@ -168,10 +168,10 @@ def kill_while_it_starts(directory: Path, delays: tuple[float, ...]) -> None:
     tally.hold()
 
 
-def test_a_start_killed_at_each_part_of_it_goes_on_where_it_was(short_dir: Path) -> None:
-    kill_while_it_starts(short_dir / "starts", (0.1,))
+def test_a_start_killed_at_each_part_of_it_goes_on_where_it_was(place: Path) -> None:
+    kill_while_it_starts(place, (0.1,))
 
 
 @pytest.mark.faults
-def test_a_start_killed_at_many_points_of_it_goes_on_where_it_was(short_dir: Path) -> None:
-    kill_while_it_starts(short_dir / "more-starts", (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.4))
+def test_a_start_killed_at_many_points_of_it_goes_on_where_it_was(place: Path) -> None:
+    kill_while_it_starts(place, (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.4))
