@@ -14,7 +14,7 @@ export UV_CACHE_DIR ?= $(LOCAL_CACHE)
 export PIP_NO_CACHE_DIR ?= 1
 endif
 
-.PHONY: help setup demo run test format-check lint types imports unit faults histories policies screenshots fuzz scan audit format migration hooks clean
+.PHONY: help setup demo run test format-check lint types imports unit faults histories policies screenshots format migration hooks clean
 
 help:  ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ imports: setup
 	@$(BIN)/lint-imports --no-cache
 
 unit: setup  ## run the tests alone; lifecycle/ must be covered to the last branch
-	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report= $(ARGS)
+	@$(BIN)/pytest --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report --include='lifecycle/*' --fail-under=100
 
 histories: setup  ## record histories for the replay tests; those that are there stay as they are
@@ -64,18 +64,6 @@ screenshots: setup  ## take pictures of every page into screenshots/, light and 
 
 faults: setup  ## kill parts under load, and run what the tests show in small in full size; takes most of an hour
 	@$(BIN)/pytest tests -m faults -s $(ARGS)
-
-fuzz: setup  ## ask every operation of the API for ten minutes, and files and messages longer than the tests do
-	@$(BIN)/pytest tests/api/test_fuzz.py -m faults -s $(ARGS)
-	@FUZZ_EXAMPLES=5000 $(BIN)/pytest tests/api/test_hostile_input.py $(ARGS)
-
-scan: setup  ## scan a demo that runs (docs/security.md says how) with wapiti; reports go to scan/
-	@WAPITI="$(UV) tool run --from wapiti3 wapiti" $(BIN)/python -m tests.scan
-
-audit: setup  ## look up every locked package among the known vulnerabilities (asks PyPI)
-	@mkdir -p .uv
-	@$(UV) export --frozen --quiet --no-emit-project --all-groups --no-hashes --output-file .uv/audited.txt
-	@$(UV) tool run pip-audit --strict --no-deps --disable-pip --requirement .uv/audited.txt
 
 format: setup  ## format and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix; $(BIN)/ruff format --quiet

@@ -267,7 +267,6 @@ def add_user(
 ) -> None:
     """Add a person."""
     from models import users
-    from models.passwords import weakness
     from models.people import normal_email
 
     if role not in users.ROLES:
@@ -279,8 +278,6 @@ def add_user(
     given = sys.stdin.readline().rstrip("\n") if password == "-" else password  # noqa: S105 - not a password
     if given is not None and len(given) < 8:
         raise Failed("A password has at least 8 characters.", 2)
-    if given is not None and (why := weakness(given, address, name)):
-        raise Failed(f"The password {why}.", 2)
 
     async def work() -> int:
         async with _parts() as parts:
@@ -288,7 +285,6 @@ def add_user(
                 await users.add_user(parts.make, address, name, role, given)
             except users.UserExists:
                 raise Failed(f"{address} is a user already.") from None
-            await _note(parts, "baton user add", address)
         return 0
 
     _run(work())
@@ -306,9 +302,7 @@ def create_token(email: str) -> None:
                 found = await users.find_user(session, email)
             if found is None:
                 raise Failed(f"There is no user {email}.")
-            made = await users.create_token(parts.make, found.id, "command line")
-            await _note(parts, "baton token create", str(found.id))
-            out.print(made, soft_wrap=True, markup=False)
+            out.print(await users.create_token(parts.make, found.id, "command line"), soft_wrap=True, markup=False)
         return 0
 
     _run(work())
@@ -349,7 +343,7 @@ def rebuild() -> None:
         async with _parts() as parts:
             client = await parts.temporal()
             await ensure_search_attributes(client)
-            await ensure_schedules(client, compare_every=timedelta(minutes=parts.settings.compare_minutes))
+            await ensure_schedules(client)
             with _bar("Leads", await _count_leads(parts)) as (bars, bar):
                 started = await start_all(parts.make, client, lambda done: bars.advance(bar, done))
                 bars.update(bar, completed=bars.tasks[bar].total)
@@ -415,7 +409,6 @@ def erase(
                 ) from None
             if row is None:
                 raise Failed("There is no such lead.")
-            await _note(parts, "baton erase", str(lead_id))
         gone = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in row.counts.items() if count)
         out.print(f"Erased: {gone}.", soft_wrap=True)
         return 0
@@ -438,9 +431,8 @@ def export_person(
             lead_id = await _lead_named(parts, who)
             async with parts.make() as session:
                 found = await erasure.export(session, lead_id, _signer(parts.settings))
-            if found is None:
-                raise Failed("There is no such lead.")
-            await _note(parts, "baton export-person", str(lead_id))
+        if found is None:
+            raise Failed("There is no such lead.")
         text = orjson.dumps(found.as_json(datetime.now(UTC)), option=orjson.OPT_INDENT_2).decode()
         if file:
             await asyncio.to_thread(file.write_text, text, encoding="utf-8")
@@ -479,61 +471,6 @@ def retention(
         return 0
 
     raise typer.Exit(_run(work()))
-
-
-@app.command()
-def audit(
-    verify: Annotated[bool, typer.Option("--verify", help="Say whether the chain holds, and where it breaks.")] = False,
-    head: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PLACE:DIGEST", help="As a log said; those in this server's log are known. Repeatable."),
-    ] = None,
-) -> None:
-    """Print the last of who did and saw what, or verify that nothing was changed or taken out."""
-    from models import audit as entries
-    from models.retention import RULES
-
-    async def work() -> int:
-        async with _parts() as parts:
-            now = datetime.now(UTC)
-            if not verify:
-                async with parts.make() as session:
-                    found = await entries.list_audit(session, limit=50)
-                for one in reversed(found.items):
-                    who = one["who"] or "nobody known"
-                    said = f"{one['at']:%Y-%m-%d %H:%M:%S}  {one['status']}  {who}  {one['action']}  {one['object']}"
-                    out.print(said, markup=False, soft_wrap=True)
-                return 0
-            secret = _signer(parts.settings).secret
-            rule = next(rule for rule in RULES if rule.name == "audit")
-            days = _periods(parts.settings).get(rule.name, rule.days)
-            heads = [_head(text) for text in head or ()]
-            heads += await asyncio.to_thread(entries.heads_in, parts.settings.data_dir / "logs")
-            await entries.seal(parts.make, secret)
-            kept = timedelta(days=days) if days else None
-            verdict = await entries.verify(parts.make, secret, now, kept=kept, heads=tuple(heads))
-        for broken in verdict.breaks:
-            out.print(f"Broken: {broken}.", markup=False, soft_wrap=True)
-        holds = "is broken" if verdict.breaks else "holds"
-        through = f", and goes through {len(heads):,} heads that were noted" if heads and not verdict.breaks else ""
-        out.print(f"The chain {holds}, from {verdict.first} to {verdict.last}{through}.", soft_wrap=True)
-        return 1 if verdict.breaks else 0
-
-    raise typer.Exit(_run(work()))
-
-
-def _head(text: str) -> tuple[int, str]:
-    place, _, digest = text.partition(":")
-    if not place.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise Failed(f"--head {text}: write it as PLACE:DIGEST, as the log says it.", 2)
-    return int(place), digest
-
-
-async def _note(parts: "Parts", action: str, object_: str) -> None:
-    """Note in the audit log what was done from the command line."""
-    from models import audit as entries
-
-    await entries.Notes(parts.make).note(action, 0, datetime.now(UTC), shown="command line", object_=object_)
 
 
 @app.command()

@@ -47,14 +47,6 @@ class Settings(BaseSettings):
     admin_token: SecretStr = SecretStr("")
     write_key: SecretStr = SecretStr("")
 
-    rate_limit: int = Field(default=6_000, ge=0)
-    """Requests a minute of one token or session to one web process; 0: any number."""
-    rate_limit_anonymous: int = Field(default=600, ge=0)
-    """The same of one address, without a token or session."""
-
-    compare_minutes: int = Field(default=60, ge=0, le=10_080)
-    """How often every lead's row is compared with its workflow; 0 is never."""
-
     retention: str = ""
 
     @field_validator("retention")

@@ -14,7 +14,6 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.channels import Chat
-from activities.comparing import Comparing
 from activities.contracts import OUTSIDE, WEBHOOKS
 from activities.erasing import Erasing
 from activities.guard import Guard
@@ -42,20 +41,17 @@ from models.launches import CHANNEL as LAUNCHES
 from models.outreach import Signer
 from models.retention import unknown
 from models.session import Sessions, make_engine, sessions
-from ops.mending import compared, outcome_of
-from serve import logs
+from ops.mending import outcome_of
 from serve.addresses import database_url
 from serve.parts import CannotServe
 from serve.temporal import connect, ensure_search_attributes
 from settings import Settings
 from workflows.alerts import AccountWorkflow, DeliveryWorkflow, PersonWorkflow
-from workflows.comparison import ComparisonWorkflow
 from workflows.imports import ImportWorkflow
 from workflows.launch import LaunchWorkflow
 from workflows.lead import LeadWorkflow
 from workflows.mails import MailWorkflow
 from workflows.names import TASK_QUEUE
-from workflows.patches import may_begin
 from workflows.repair import RepairWorkflow
 from workflows.retention import RetentionWorkflow
 from workflows.review import ReviewWorkflow
@@ -66,7 +62,7 @@ from workflows.webhooks import WebhookWorkflow
 WORKFLOWS: Final = (
     *(LeadWorkflow, PersonWorkflow, AccountWorkflow, DeliveryWorkflow),
     *(MailWorkflow, ImportWorkflow, LaunchWorkflow, OutboxSweep, ReviewWorkflow, RepairWorkflow, WebhookWorkflow),
-    *(RetentionWorkflow, ComparisonWorkflow),
+    RetentionWorkflow,
 )
 
 
@@ -119,13 +115,11 @@ class Work:
         reviews = Reviews(make, self.mailboxes, url)
         repairs = Repairs(make, partial(outcome_of, make, client, task_queue))
         retention = Retention(make, periods or {})
-        comparing = Comparing(make, partial(compared, make, client, task_queue))
         self._inside: list[Callable[..., Any]] = [
             *(projection.settle, projection.note_refused, self.relay.sweep),
             *(messages.opens, messages.compose, messages.fall_back),
             *(self.mailing.ready, imports.go_on, self.launches.enroll_page),
-            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, retention.forget, comparing.compare),
-            posting.tell_of_end,
+            *(reviews.opens, reviews.ask, reviews.answered, repairs.repair_part, retention.forget, posting.tell_of_end),
         ]
         self._outside: list[Callable[..., Any]] = [messages.send, self.mailing.dispatch]
         self._webhooks: list[Callable[..., Any]] = [posting.post]
@@ -134,9 +128,8 @@ class Work:
     async def going_on(self) -> AsyncIterator[None]:
         """Work while the context lasts, and beside it on the queues of what leaves the house.
 
-        One process is one core, and a workflow task that waits for its local activity takes a place: a few dozen are
-        enough for the core, and let a decision by when many deadlines ring at once. The server holds back what leaves.
-        Each webhook takes a place of its own while it is posted to, so there are many.
+        Few workflow tasks at once, since one process is one core; the server holds back what leaves. Each webhook
+        takes a place of its own while it is posted to, so there are many.
         """
         inside = Worker(
             self._client,
@@ -144,9 +137,8 @@ class Work:
             workflows=WORKFLOWS,
             activities=self._inside,
             max_cached_workflows=5_000,
-            max_concurrent_workflow_tasks=32,
+            max_concurrent_workflow_tasks=8,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=3),
-            patch_activation_callback=may_begin,
             graceful_shutdown_timeout=timedelta(seconds=2),
         )
         outside = Worker(
@@ -170,7 +162,6 @@ class Work:
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then finish what is in hand."""
-    logs.configure()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -183,8 +174,7 @@ async def run(settings: Settings) -> None:
     await ensure_search_attributes(client)
     async with make() as session:
         active = await agreements.active(session)
-    every = timedelta(minutes=settings.compare_minutes)
-    await ensure_schedules(client, agreements.zone_of(active) if active else "UTC", compare_every=every)
+    await ensure_schedules(client, agreements.zone_of(active) if active else "UTC")
     mailer = Mailer(settings.smtp_url, settings.mail_from)
     guard = Guard(to_private=settings.webhooks_to_private)
     secret = settings.secret_key.get_secret_value().encode()

@@ -23,7 +23,6 @@ REVIEW_OPENS: Final = "review_opens"
 ASK_FOR_REVIEW: Final = "ask_for_review"
 REVIEW_ANSWERED: Final = "review_answered"
 FORGET: Final = "forget"
-COMPARE: Final = "compare"
 SILENT_FOR: Final = timedelta(seconds=12)
 """After so long without a sign of life from who sends, its worker is taken for dead."""
 OUTSIDE: Final = "-outside"

@@ -16,7 +16,6 @@ from uuid_utils.compat import uuid7
 from lifecycle.criteria import AnyCriterion
 from lifecycle.lead import LeadState, Move, Place
 from lifecycle.nurture import Holds, Walk, begin, heard, lands, paths, replace_path, skip, step_at, walk
-from lifecycle.ringing import in_time
 from lifecycle.scoring import met
 from lifecycle.stages import Effect, Event
 from lifecycle.tracks import AlertStep, BranchStep, Track
@@ -83,7 +82,7 @@ async def _go_on(session: AsyncSession, row: Lead, lead: LeadState, move: Move) 
     await _write(session, row, lead, track, place, done, move.at)
     told = tuple(step.alert for path in done.alerts if isinstance(step := step_at(track, path), AlertStep))
     if done.enroll:
-        return await _over_to(session, lead, done.enroll, in_time(place.due_at, move.at), told)
+        return await _over_to(session, lead, done.enroll, move.at, told)
     return OnTrack(place=done.place, off=done.place is None, told=told)
 
 
@@ -95,7 +94,7 @@ async def _walk(session: AsyncSession, row: Lead, lead: LeadState, move: Move, t
         go_on = skip if move.fact.cause == "skip" else walk
         now = place.model_copy(update={"due_at": move.at, "held": False})
         return go_on(track, now, move.at, zone, holds)
-    return walk(track, place, in_time(place.due_at, move.at), zone, holds)
+    return walk(track, place, move.at, zone, holds)
 
 
 async def _asks(session: AsyncSession, row: Lead, lead: LeadState, track: Track, at: datetime) -> Holds:

@@ -23,7 +23,7 @@ from lifecycle.lead import LeadState, Move, Plan
 from lifecycle.planning import World
 from lifecycle.routing import Choice
 from lifecycle.stages import WITH_SALES, Effect, Event
-from models import agreements, spells, stays
+from models import agreements, spells
 from models.assessment import assess
 from models.calendars import Calendars
 from models.live import Moved
@@ -80,7 +80,6 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         if entry.data.get("move") == said and entry.plan is not None:
             return Plan.model_validate(entry.plan)
         await spells.forget(session, row.id, lead.version, entry.at)
-        await stays.forget(session, row.id, lead.version)
         await announcing.withdraw(session, row.id, lead.version)
     if move.fact.takeover and lead.terms:
         row.agreement_version = lead.terms.version  # of two leads, the terms of the higher one hold
@@ -98,7 +97,6 @@ async def _settle(session: AsyncSession, settlement: Settlement) -> Plan:
         await nurture.look_out(session, row, stands)
     if move.fact.merge:
         await merging.settle(session, row, stands, move)
-    await stays.keep(session, row, lead.version, move)
     had = row.owner_id
     if row.version <= lead.version:
         project(row, stands, move.at)

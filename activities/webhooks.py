@@ -200,7 +200,7 @@ async def _write_of_end(session: AsyncSession, webhook_id: UUID) -> list[UUID]:
     hook = await session.get(Webhook, webhook_id)
     if hook is None or hook.gave_up_at is None:
         return []
-    waiting = await webhooks.waiting(session, webhook_id)
+    waiting = (await webhooks.counts(session, webhook_id))["waiting"]
     name = one_line(hook.description) or httpx2.URL(hook.url).host
     text = (
         f"Baton tells {name} of nothing any more: {hook.said}.\n\n"

@@ -15,9 +15,9 @@ from lifecycle.agreement import Agreement
 from lifecycle.criteria import Part
 from lifecycle.tracks import Track
 
-MAX_BYTES: Final = 1 << 18
+MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 50
-MAX_NODES: Final = 20_000
+MAX_NODES: Final = 50_000
 T = TypeVar("T")
 Path = tuple[str | int, ...]
 

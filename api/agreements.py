@@ -1,6 +1,5 @@
 """The agreement over HTTP: drafts, signatures of both sides, activation."""
 
-import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -50,7 +49,7 @@ async def create_draft(
     The draft that it `replaces` is withdrawn, with whatever signatures it has.
     """
     source = await text_of(request)
-    agreement = await asyncio.to_thread(read_agreement, source)
+    agreement = read_agreement(source)
     make = house(request).make
     try:
         draft = await agreements.add_draft(make, agreement, source, viewer.id, replaces)
@@ -69,7 +68,7 @@ async def check(
     in UTF-16 units, line ends being one.
     """
     source = await text_of(request)
-    found = await asyncio.to_thread(read_agreement, source)
+    found = read_agreement(source)
     async with house(request).make() as session:
         row = await (session.get(AgreementVersion, against) if against else agreements.active(session))
         if against and row is None:

@@ -1,7 +1,7 @@
 """The web application: routes, errors, limits and headers put together, and the process that serves it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import uuid4
@@ -14,17 +14,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from models.audit import Notes
 from models.duplicates import Looks
 from models.session import make_engine, sessions
 from models.users import ensure_admin
-from serve import logs
 from serve.addresses import database_url, temporal_address
 from settings import Settings
 
@@ -32,8 +29,6 @@ from . import (
     accounts,
     agreements,
     alerts,
-    audit,
-    auditing,
     duplicates,
     health,
     holidays,
@@ -53,14 +48,12 @@ from . import (
     views,
     webhooks,
 )
-from .auth import PUBLIC, address_of
+from .auth import PUBLIC
 from .computing import Jobs
 from .house import House
-from .limits import Limits
 from .live import Live
 from .pages import PAGES
 from .pages.frame import STATIC, page_or_problem
-from .patience import Patience, Pulse
 
 _PATIENCE: Final = 5.0
 MAX_BODY: Final = 2_000_000
@@ -68,26 +61,15 @@ MAX_BODY: Final = 2_000_000
 log = structlog.get_logger(__name__)
 _PARTS: Final = (
     *(leads, duplicates, accounts, agreements, tracks, launches, outreach, mails, users, holidays, alerts, imports),
-    *(reports, views, webhooks, segment, health, live, ops, audit, *PAGES),
+    *(reports, views, webhooks, segment, health, live, ops, *PAGES),
 )
 ROUTERS: Final = tuple(part.router for part in _PARTS)
 HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; object-src 'none'; style-src 'self'; img-src 'self';"
-    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
+    " form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",  # says what frame-ancestors says, to old browsers and to scanners
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), display-capture=()",
-}
-FOR_OTHER_SITES: Final = ("/v1/", "/o/")
-"""What pages of other sites load: a tracking library's calls, and the picture in a mail that is read in a browser."""
-ON_HTTPS: Final = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
-_DESCRIPTION: Final = "/api/openapi.json"
-TOO_MANY: Final = problems.documented(429)[429] | {
-    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 }
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -102,19 +84,17 @@ def create_app(house: House) -> FastAPI:
         await asyncio.wait({admin}, timeout=_PATIENCE)
         forgetting = asyncio.create_task(idempotency.forget_old(house.make))
         listening = asyncio.create_task(app.state.live.listen())
-        sealing = asyncio.create_task(auditing.seal_always(house))
         yield
-        for task in (admin, forgetting, listening, sealing):
+        for task in (admin, forgetting, listening):
             task.cancel()
 
     app = FastAPI(
         title="Baton",
         version="0.1.0",
         summary="The contract between marketing and sales, executed.",
-        openapi_url=_DESCRIPTION,
+        openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # it would lead to whatever host the request names
         lifespan=lifespan,
         strict_content_type=False,
     )
@@ -122,15 +102,9 @@ def create_app(house: House) -> FastAPI:
     app.state.live = Live(house.engine)
     app.state.looks = Looks(house.make)
     app.state.jobs = Jobs()
-    app.state.lately = auditing.Lately()
-    app.state.notes = Notes(house.make)
-    app.state.known = Limits(house.settings.rate_limit)
-    app.state.strangers = Limits(house.settings.rate_limit_anonymous)
     app.state.routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-    app.state.literal = _literal(app.state.routes)
     problems.install(app)
     app.add_exception_handler(HTTPException, page_or_problem)
-    app.add_middleware(Patience, pulse=Pulse(house.engine))
     app.add_middleware(Around)
     for router in ROUTERS:
         app.include_router(router)
@@ -158,7 +132,7 @@ class OwnFiles(StaticFiles):
 
 
 class Around:
-    """Goes around every request: limits the body, names, counts and notes the answer, catches faults."""
+    """Goes around every request: limits the body, gives the answer its id and headers, counts it, catches faults."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -169,10 +143,6 @@ class Around:
             await self._app(scope, receive, send)
             return
         request_id, began = str(uuid4()), False
-        state = scope["app"].state
-        usual = HEADERS | (ON_HTTPS if state.house.settings.url.startswith("https:") else {})
-        if scope["path"].startswith(FOR_OTHER_SITES):
-            usual["Cross-Origin-Resource-Policy"] = "cross-origin"
 
         async def send_named(message: Message) -> None:
             nonlocal began
@@ -180,33 +150,20 @@ class Around:
                 began = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                for name, value in usual.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if message["status"] == 405:
-                    headers["Allow"] = ", ".join(sorted(_allowed(scope)))
                 if scope["path"].startswith("/v1/"):  # a browser's library reads refusals too
                     headers["Access-Control-Allow-Origin"] = "*"
                 health.REQUESTS.labels(_method(scope), message["status"]).inc()
             await send(message)
 
-        send_noted = auditing.noted(scope, receive, send_named)
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                _admit(scope)
-                await self._app(scope, _limited(scope, receive), send_noted)
+                await self._app(scope, _limited(scope, receive), send_named)
             except Exception as error:
                 if began:
                     raise
-                await (problems.answer_to(error) or problems.fault(error))(scope, receive, send_noted)
-
-
-def _admit(scope: Scope) -> None:
-    """Refuse what no route looks at: a method that an address has not, and the description, asked for too often."""
-    state, path = scope["app"].state, scope["path"]
-    if path in state.literal and scope["method"] not in state.literal[path]:
-        raise HTTPException(405)
-    if path == _DESCRIPTION:
-        state.strangers.spend(address_of(Request(scope)))
+                await problems.fault(error)(scope, receive, send_named)
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
@@ -224,24 +181,6 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         return message
 
     return limited
-
-
-def _allowed(scope: Scope) -> set[str]:
-    """Every method that an address has: the routers know of the first route only."""
-    app = scope["app"]
-    if own := app.state.literal.get(scope["path"]):
-        return set(own)
-    matching = (route for route in app.state.routes if route.matches(scope)[0] is not Match.NONE)
-    return {method for route in matching for method in route.methods} or {"GET", "HEAD"}
-
-
-def _literal(routes: Sequence[APIRoute]) -> dict[str, set[str]]:
-    """The methods of addresses without a parameter: `/api/leads/assign` is no lead, whoever asks for one so."""
-    found: dict[str, set[str]] = {}
-    for route in routes:
-        if "{" not in route.path:
-            found.setdefault(route.path, set()).update(route.methods or ())
-    return found
 
 
 def _method(scope: Scope) -> str:
@@ -278,10 +217,8 @@ def _complete_description(app: FastAPI) -> None:
             for method, described in methods.items():
                 if path in PUBLIC:
                     described["security"] = []
-                elif path.startswith("/api/"):
-                    described["responses"] |= {"429": TOO_MANY}
-                    if method == "post":
-                        idempotency.describe(described)
+                elif method == "post" and path.startswith("/api/"):
+                    idempotency.describe(described)
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -303,7 +240,6 @@ async def open_house(settings: Settings) -> House:
 
 async def serve_web(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished."""
-    logs.configure()
     house = await open_house(settings)
     config = uvicorn.Config(
         create_app(house),

@@ -42,10 +42,7 @@ class Policy:
 
 
 async def authenticate(request: Request) -> Viewer:
-    """Return who asks; raises Refused: 401 without a valid token or session, 429 when it was too often.
-
-    Asks the database once a request.
-    """
+    """Return who asks; raises Refused (401) without a valid token or session. Asks the database once a request."""
     known: Viewer | None = getattr(request.state, "viewer", None)
     if known:
         return known
@@ -59,30 +56,12 @@ async def authenticate(request: Request) -> Viewer:
                 session, token.strip(), settings.admin_token.get_secret_value(), settings.admin_email
             )
         elif cookie:
-            viewer = await viewer_of_session(session, cookie, datetime.now(UTC))
-            request.state.kept_out = viewer  # whose cookie another site used is noted
             require_same_origin(request)
+            viewer = await viewer_of_session(session, cookie, datetime.now(UTC))
     if viewer is None:
-        request.app.state.strangers.spend(address_of(request))
         raise Refused(401, "A valid token is needed, or to be signed in.", {"WWW-Authenticate": "Bearer"})
     request.state.viewer = viewer
-    request.app.state.known.spend(viewer.shown)
     return viewer
-
-
-async def signed_in(request: Request) -> Viewer | None:
-    """Return who asks, or None when nobody is signed in; raises what else refuses them."""
-    try:
-        return await authenticate(request)
-    except Refused as refused:
-        if refused.status != 401:
-            raise
-    return None
-
-
-def address_of(request: Request) -> str:
-    """Return the address from which somebody asks; behind a proxy on this machine, what it says (uvicorn)."""
-    return request.client.host if request.client else ""
 
 
 def cookie_name(settings: Settings) -> str:

@@ -10,8 +10,8 @@ FILE: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/yaml": {"schema": {}},
-            "application/json": {"schema": {}},
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
         },
     }
 }

@@ -10,7 +10,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from sqlmodel import col, select
 
 from lifecycle.stages import Stage
-from models.comparisons import last_comparison
 from models.tables import Delivery, Lead, OutboxMoment, Quarantined
 
 from .house import House, house
@@ -25,14 +24,6 @@ LEADS: Final = Gauge("baton_leads", "Leads by stage", ["stage"], registry=REGIST
 OUTBOX: Final = Gauge("baton_outbox_waiting", "Moments that wait to be signalled", registry=REGISTRY)
 QUARANTINE: Final = Gauge("baton_quarantined", "Messages in quarantine", registry=REGISTRY)
 ALERTS: Final = Gauge("baton_alerts_failed", "Alerts that reached nobody", registry=REGISTRY)
-COMPARED: Final = Gauge(
-    "baton_leads_compared", "Leads of the last comparison of rows with workflows, by outcome", ["outcome"],
-    registry=REGISTRY,
-)  # fmt: skip
-COMPARED_AT: Final = Gauge(
-    "baton_compared_timestamp_seconds", "When the last comparison of rows with workflows ended", registry=REGISTRY
-)
-_OUTCOMES: Final = ("well", "repaired", "left", "unanswered", "gone")
 _PATIENCE: Final = 3.0
 
 
@@ -42,7 +33,7 @@ async def healthz() -> str:
     return "ok"
 
 
-@router.get("/readyz", response_class=PlainTextResponse, responses=documented(503))
+@router.get("/readyz", responses=documented(503))
 async def readyz(request: Request) -> Response:
     """Answer whether database and Temporal are in reach."""
     parts = await parts_of(house(request))
@@ -62,12 +53,8 @@ async def metrics(request: Request) -> Response:
         QUARANTINE.set((await session.exec(select(sa.func.count()).select_from(Quarantined))).one())
         failed = select(sa.func.count()).select_from(Delivery).where(Delivery.state == "failed")
         ALERTS.set((await session.exec(failed)).one())
-        compared = await last_comparison(session)
     for stage in Stage:
         LEADS.labels(stage).set(stages.get(stage, 0))
-    for outcome in _OUTCOMES:
-        COMPARED.labels(outcome).set(compared.outcomes.get(outcome, 0) if compared else 0)
-    COMPARED_AT.set(compared.ended_at.timestamp() if compared and compared.ended_at else 0)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -32,7 +32,7 @@ from lifecycle.stages import TERMINAL, Stage
 from models import agreements, erasure, leads
 from models.outreach import Signer
 from models.people import normal_email
-from models.tables import Erasure, Lead, Track, User
+from models.tables import Lead, Track, User
 from models.users import Viewer, find_user
 from models.zones import own_time, zone_of
 from workflows.gate import LeadUnknown, decide, standing
@@ -50,7 +50,6 @@ from .schemas import (
     AttemptBody,
     CloseBody,
     EnrollBody,
-    ErasedView,
     LeadList,
     LeadView,
     Listed,
@@ -153,12 +152,12 @@ async def change_lead(request: Request, lead_id: UUID, body: Profile, viewer: Re
     return await _answer(home, lead_id)
 
 
-@router.delete("/{lead_id}", responses=ONE | documented(409) | _GOES_ON)
-async def erase_lead(request: Request, response: Response, lead_id: UUID, viewer: Keeper) -> ErasedView:
+@router.delete("/{lead_id}", status_code=204, responses=ONE | documented(409) | _GOES_ON)
+async def erase_lead(request: Request, lead_id: UUID, viewer: Keeper) -> Response:
     """Erase the person: all that is held of them goes, and no mail is sent to them any more. Cannot be undone.
 
-    Returns how many entries went, table by table. Safe to repeat. 202 while Temporal is away: the person is gone, and
-    what is left of the lead's workflow, which holds ids only, goes when it is back.
+    Safe to repeat. 202 while Temporal is away: the person is gone, and what is left of the lead's workflow, which holds
+    ids only, goes when it is back.
     """
     home = house(request)
     erasing = Erasing(home.make, home.client, Signer(home.secret))
@@ -172,22 +171,20 @@ async def erase_lead(request: Request, response: Response, lead_id: UUID, viewer
     except erasure.PartOfAnother as part:
         raise Refused(409, f"{part}", merged_into=str(part.kept)) from None
     except (RPCError, RuntimeError, TimeoutError) as error:
-        found = await _erased_before(home, lead_id, viewer)
-        if found is None:
+        if not await _erased_before(home, lead_id, viewer):
             raise
         log.warning("erasure_goes_on", lead=str(lead_id), error=type(error).__name__)
-        response.status_code = 202
+        return Response(status_code=202)
     if found is None:
         raise Refused(404, "There is no such lead.")
-    went = {table: count for table, count in found.counts.items() if count}
-    return ErasedView(entries=sum(went.values()), tables=went)
+    return Response(status_code=204)
 
 
-async def _erased_before(home: House, lead_id: UUID, viewer: Viewer) -> Erasure | None:
-    """Return the erasure of a lead, if it was by `viewer`, or by anybody and `viewer` sees all leads."""
+async def _erased_before(home: House, lead_id: UUID, viewer: Viewer) -> bool:
+    """Tell whether the lead was erased, by `viewer` or by anybody if `viewer` sees all leads."""
     async with home.make() as session:
         found = await erasure.erasure_of(session, lead_id, Signer(home.secret))
-    return found if found and (viewer.role in leads.SEES_ALL or found.by == viewer.id) else None
+    return found is not None and (viewer.role in leads.SEES_ALL or found.by == viewer.id)
 
 
 @router.get("/{lead_id}/export", responses=ONE)

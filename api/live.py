@@ -1,4 +1,4 @@
-"""Live pages: PostgreSQL says that a lead moved or the agreement changed, and whoever may see it looks again.
+"""Live pages: PostgreSQL says that a lead moved, and whoever may see it is told to look again.
 
 Only that something changed is said, never what: the page asks again, by its own address, under the viewer's rights.
 """
@@ -49,7 +49,7 @@ class Live:
             await asyncio.sleep(_RETRY)
 
     def tell(self, moved: Moved | None) -> None:
-        """Tell every page whose viewer may see what changed; None: every page."""
+        """Tell every page whose viewer may see the lead that moved; None: every page."""
         for viewer, changed in self._pages:
             if moved is None or _concerns(moved, viewer):
                 changed.set()
@@ -66,7 +66,7 @@ class Live:
 
 
 def _concerns(moved: Moved, viewer: Viewer) -> bool:
-    if moved.owners is None or viewer.role in SEES_ALL:
+    if viewer.role in SEES_ALL:
         return True
     if viewer.role == "manager":
         return None in moved.owners or bool(moved.owners & (viewer.team | {viewer.id}))
@@ -75,11 +75,11 @@ def _concerns(moved: Moved, viewer: Viewer) -> bool:
 
 @router.get("/live", response_class=EventSourceResponse)
 async def live(request: Request, viewer: Annotated[Viewer, allow(*EVERYONE)]) -> AsyncIterator[ServerSentEvent]:
-    """Say `changed` whenever a lead that the viewer may see has moved, or the agreement has changed."""
+    """Say `changed` whenever a lead that the viewer may see has moved."""
     ear: Live = request.app.state.live
     with ear.page(viewer) as changed:
         while True:
             await changed.wait()
             changed.clear()
-            yield ServerSentEvent(event="changed", raw_data="look")
+            yield ServerSentEvent(event="changed", raw_data="leads")
             await asyncio.sleep(GATHERED)

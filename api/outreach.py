@@ -22,7 +22,7 @@ from models.session import in_transaction
 from models.tables import Lead, Link, Mail, MailLink
 from models.users import Viewer
 
-from .auth import EVERYONE, address_of, allow
+from .auth import EVERYONE, allow
 from .house import House, house, seen_lead
 from .idempotency import IdempotentRoute
 from .problems import Refused, documented
@@ -53,7 +53,7 @@ TOO_SOON: Final = timedelta(seconds=5)
 @router.get("/u/{mail_id}/{signature}", response_class=HTMLResponse, include_in_schema=False)
 async def unsubscribe_page(request: Request, mail_id: UUID, signature: str) -> HTMLResponse:
     """Ask whether no more mail is wanted; nothing happens until the button is pressed."""
-    mail = await _signed(request, "u", mail_id, signature)
+    mail = await _signed(house(request), "u", mail_id, signature)
     return HTMLResponse(_PAGES.get_template("unsubscribe.html").render(topic=mail.topic, done=False))
 
 
@@ -61,7 +61,7 @@ async def unsubscribe_page(request: Request, mail_id: UUID, signature: str) -> H
 async def unsubscribe(request: Request, mail_id: UUID, signature: str, topic: str = "") -> HTMLResponse:
     """Take the lead off all mail (RFC 8058's one click), or off one topic; a mail on its way is waited for."""
     home = house(request)
-    mail = await _signed(request, "u", mail_id, signature)
+    mail = await _signed(home, "u", mail_id, signature)
     which = mail.topic if topic == mail.topic else EVERY_TOPIC
     now = datetime.now(UTC)
     await in_transaction(
@@ -74,7 +74,7 @@ async def unsubscribe(request: Request, mail_id: UUID, signature: str, topic: st
 async def click(request: Request, mail_id: UUID, name: str, signature: str, tasks: BackgroundTasks) -> RedirectResponse:
     """Go where the link leads; the click is an engagement, unless a machine made it."""
     home = house(request)
-    mail = await _signed(request, "l", mail_id, signature, name)
+    mail = await _signed(home, "l", mail_id, signature, name)
     async with home.make() as session:
         link = await session.get(MailLink, (mail_id, name))
     if link is None:
@@ -89,7 +89,7 @@ async def click(request: Request, mail_id: UUID, name: str, signature: str, task
 async def opened(request: Request, mail_id: UUID, signature: str, tasks: BackgroundTasks) -> Response:
     """Give the picture in a mail; that it was asked for is an engagement, unless a machine asked."""
     home = house(request)
-    mail = await _signed(request, "o", mail_id, signature)
+    mail = await _signed(home, "o", mail_id, signature)
     now = datetime.now(UTC)
     event = "email_prefetched" if _is_machine(request, mail, now) else "email_opened"
     tasks.add_task(_engaged, home, mail, event, f"{event}-{mail_id}", now)
@@ -172,17 +172,12 @@ def _signer(home: House) -> Signer:
     return Signer(home.secret)
 
 
-async def _signed(request: Request, what: str, mail_id: UUID, signature: str, *more: str) -> Mail:
-    """Return the mail that the signed link is of; raises Refused (404) for a link that nobody signed.
-
-    Only who guesses is counted: many mails are opened from the few addresses of a mail service.
-    """
-    home = house(request)
+async def _signed(home: House, what: str, mail_id: UUID, signature: str, *more: str) -> Mail:
+    """Return the mail that the signed link is of; raises Refused (404) for a link that nobody signed."""
     if _signer(home).holds(signature, what, str(mail_id), *more):
         async with home.make() as session:
             if mail := await session.get(Mail, mail_id):
                 return mail
-    request.app.state.strangers.spend(address_of(request))
     raise Refused(404, "There is no such link.")
 
 

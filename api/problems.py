@@ -42,10 +42,6 @@ class Refused(Exception):
         self.status, self.detail, self.headers, self.more = status, detail, headers, more
 
 
-class DatabaseHangs(Exception):
-    """The database is there and says nothing; a request was given up meanwhile, and may still count."""
-
-
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """Return the answer for one problem; `more` are its own members, such as `missing` or `errors`."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail} | more
@@ -137,15 +133,9 @@ def fault(error: Exception) -> Response:
     """
     if isinstance(error, StatementError):
         error.hide_parameters = True
-    told = _DETAIL.sub("DETAIL: left out", "".join(traceback.format_exception(error)))
-    log.error("unexpected", exception=_indented(told))
+    told = "".join(traceback.format_exception(error))
+    log.error("unexpected", exception=_DETAIL.sub("DETAIL: left out", told))
     return problem(500, "Something broke on our side; the log has the request id of this answer.")
-
-
-def _indented(text: str) -> str:
-    """The lines of a text, none of which can be taken for one of the log's own: an error may quote a request."""
-    plain = ("".join(char if char.isprintable() else repr(char)[1:-1] for char in line) for line in text.splitlines())
-    return "\n".join(f"    {line}" for line in plain)
 
 
 def _integrity(error: IntegrityError) -> Response:
@@ -182,7 +172,6 @@ _ANSWERS: Final[Mapping[type[Exception], Callable[[Any], Response]]] = {
     RPCError:                _rpc,
     RuntimeError:            _runtime,
     PoolTimeout:             lambda error: _away("The database", error),
-    DatabaseHangs:           lambda error: _away("The database", error),
     PsycopgOperationalError: lambda error: _away("The database", error),
     DataError:               lambda error: problem(422, "The database cannot keep a value of this request."),
     IntegrityError:          _integrity,

@@ -60,7 +60,7 @@ def _written(value: Any) -> Any:
 
 Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 Words = Annotated[str, Field(max_length=5_000), AfterValidator(_storable)]
-Email = Annotated[str, Field(max_length=254, json_schema_extra={"format": "email"}), AfterValidator(normal_email)]
+Email = Annotated[str, Field(max_length=254), AfterValidator(normal_email)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Domain = Annotated[
     str,
@@ -311,13 +311,6 @@ class RedriveBody(Body):
     begins: Moment = Field(validation_alias="from")
     ends: Moment | None = Field(default=None, validation_alias="to")
     which: Literal["failed", "all"] = "failed"
-
-
-class ErasedView(BaseModel):
-    """How many entries about a person went, in all and table by table."""
-
-    entries: int
-    tables: dict[str, int]
 
 
 class LeadView(BaseModel):

@@ -13,7 +13,6 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
@@ -23,9 +22,7 @@ from fastapi import APIRouter, Request, Response
 from models.ingest import Kind, Message, Reject, ingest, quarantine
 from models.outreach import Signer
 
-from .auth import address_of
 from .house import House, house
-from .pieces import cut
 from .problems import Refused, documented
 
 MAX_BATCH: Final = 500_000
@@ -56,16 +53,11 @@ CROSS_ORIGIN: Final = {
 }
 
 router = APIRouter(tags=["engagements"])
-RESPONSES: Final = documented(400, 401, 413, 429, 500, 503)
-
-
-def _described(call: str) -> dict[str, Any]:
-    """What OpenAPI is to say of a body: Segment's documentation says more."""
-    schema: dict[str, Any] = {"type": "object"}
-    if call in _BATCHES:
-        schema |= {"required": ["batch"], "properties": {"batch": {"type": "array", "maxItems": MAX_MESSAGES}}}
-    body = {"required": True, "content": {"application/json": {"schema": schema}}}
-    return {"requestBody": body, "security": [{"writeKey": []}]}
+RESPONSES: Final = documented(400, 401, 413, 500, 503)
+BODY: Final = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    "security": [{"writeKey": []}],
+}
 
 
 class Malformed(Exception):
@@ -74,14 +66,6 @@ class Malformed(Exception):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
         self.field, self.reason = field, reason
-
-
-class Unreadable(Exception):
-    """Bytes that are no JSON, or none that can be read: the bytes, and why."""
-
-    def __init__(self, raw: bytes, reason: str) -> None:
-        super().__init__(reason)
-        self.raw = raw
 
 
 async def receive(request: Request) -> Response:
@@ -116,7 +100,7 @@ for name in (*_KINDS, *_ROUTES, *_BATCHES):
         receive,
         methods=["POST"],
         responses=RESPONSES,
-        openapi_extra=_described(name),
+        openapi_extra=BODY,
         name=f"v1_{name}",
         include_in_schema=len(name) > 1,
     )
@@ -132,20 +116,6 @@ for name in (*_KINDS, *_ROUTES, *_BATCHES):
 
 
 def _parse(raw: bytes) -> Any:
-    """Read a body; a batch that cannot be read as a whole is read message by message."""
-    try:
-        return _read(raw)
-    except Unreadable as error:
-        whole = error
-    with suppress(Unreadable):
-        pieces = cut(raw, "batch", MAX_MESSAGES)
-        body = _read(pieces.around) if pieces else None
-        if pieces and isinstance(body, dict):
-            return body | {"batch": [_read_piece(piece) for piece in pieces.pieces]}
-    raise Refused(400, f"The body is no JSON: {whole}")
-
-
-def _read(raw: bytes) -> Any:
     """Read JSON; the slower way also reads what some libraries write, so that one bad message costs only itself.
 
     Python's libraries write `NaN`; JavaScript's cut a text in the middle of an emoji.
@@ -155,17 +125,8 @@ def _read(raw: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         try:
             return json.loads(raw)
-        except RecursionError:
-            raise Unreadable(raw, "nests too deep") from None
-        except ValueError:
-            raise Unreadable(raw, str(error)) from None
-
-
-def _read_piece(piece: bytes) -> Any:
-    try:
-        return _read(piece)
-    except Unreadable as error:
-        return error
+        except (ValueError, RecursionError):
+            raise Refused(400, f"The body is no JSON: {error}") from None
 
 
 async def _body(request: Request) -> bytes:
@@ -202,7 +163,6 @@ def _authorize(request: Request, body: Mapping[str, Any], write_key: str) -> Non
             given = None
     known = isinstance(given, str) and hmac.compare_digest(given.encode(errors="replace"), write_key.encode())
     if not write_key or not known:
-        request.app.state.strangers.spend(address_of(request))
         raise Refused(401, "The write key is not valid.", {"WWW-Authenticate": "Basic"})
 
 
@@ -210,9 +170,6 @@ async def _take(home: House, batch: list[Any], single: str | None, sent_at: Any,
     skew = _skew(sent_at, now)
     good, bad = [], []
     for raw in batch:
-        if isinstance(raw, Unreadable):
-            bad.append(Reject(None, "message", f"is no JSON: {raw}"[:500], raw.raw[:MAX_MESSAGE], now))
-            continue
         try:
             good.append(read_message(raw, single, skew, now))
         except Malformed as error:

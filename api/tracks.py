@@ -1,6 +1,5 @@
 """Tracks over HTTP: saving, reading, previewing on a real lead, pausing, resuming, moving people to a newer version."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -45,7 +44,7 @@ async def save_tracks(request: Request, viewer: Writer) -> Any:
     Errors name line and field; a template that could not be filled in is refused.
     """
     source = await text_of(request)
-    found = await asyncio.to_thread(read_tracks, source)
+    found = read_tracks(source)
     _refuse_broken(found)
     make = house(request).make
     ids = await tracks.save(make, found, source, viewer.id, datetime.now(UTC))
@@ -59,7 +58,7 @@ async def check_tracks(request: Request, viewer: Writer) -> Any:
 
     `latest` is the version that it is compared with, 0 for a track that is not there yet.
     """
-    found = await asyncio.to_thread(read_tracks, await text_of(request))
+    found = read_tracks(await text_of(request))
     _refuse_broken(found)
     items = []
     async with house(request).make() as session:

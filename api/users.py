@@ -14,7 +14,6 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.channels import masked
-from models.passwords import weakness
 from models.session import in_transaction
 from models.tables import Absence, Token, User, WorkingHours
 from models.timetable import add_absence, end_absence, look_again, set_hours
@@ -47,7 +46,6 @@ LONGEST_ABSENCE: Final = timedelta(days=366)
 @router.post("", status_code=201, responses=COMMON | documented(409))
 async def create_user(request: Request, body: UserBody, viewer: Admin) -> dict[str, Any]:
     """Add a person."""
-    _refuse_weak("password", body.password, body.email, body.name)
     make = house(request).make
     async with make() as session:
         manager_id = await _manager(session, body.manager)
@@ -84,7 +82,6 @@ async def read_user(request: Request, user: str, viewer: Anyone) -> dict[str, An
 @router.post("/me/password", status_code=204, responses=ONE | documented(429))
 async def change_own_password(request: Request, body: PasswordBody, viewer: Anyone) -> None:
     """Give oneself a new password; all other browsers are signed out."""
-    _refuse_weak("new", body.new, viewer.email)
     make, kept = house(request).make, session_token(request)
     now = datetime.now(UTC)
     if not await change_password(make, viewer.id, body.current, body.new, at=now, but=kept):
@@ -140,8 +137,6 @@ async def change_user(request: Request, user: str, body: UserPatch, viewer: Anyo
         found = await _found(session, user, viewer, ("admin", "manager"))
         if beyond := sorted(body.model_fields_set - may_change(viewer, found)):
             raise Refused(403, f"{beyond[0]}: an administrator changes that.")
-        if body.password:
-            _refuse_weak("password", body.password, found.email, body.name or found.name)
         if found.id == viewer.id and (body.active is False or body.role not in (None, "admin")):
             raise Refused(409, "You cannot shut yourself out; another administrator can.")
         await _change(session, found, body, hashed)
@@ -204,12 +199,6 @@ async def delete_absence(request: Request, user: str, absence_id: UUID, viewer: 
         return _absence(ended)
 
     return await in_transaction(house(request).make, work)
-
-
-def _refuse_weak(field: str, password: str, *about: str) -> None:
-    """Raise Refused (422) for a password that is too easy."""
-    if why := weakness(password, *about):
-        raise wrong(field, why)
 
 
 def _own(found: User, viewer: Viewer) -> User:

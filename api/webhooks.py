@@ -60,7 +60,7 @@ async def list_webhooks(
         query = query.where(col(Webhook.id) > cursor)
     async with house(request).make() as session:
         rows = list(await session.exec(query))
-        items = await webhooks.hooks_json(session, rows[:limit])
+        items = [await _as_json(session, hook) for hook in rows[:limit]]
     return {"items": items, "next": str(rows[limit - 1].id) if len(rows) > limit else None}
 
 
@@ -220,4 +220,16 @@ async def _enabled(session: AsyncSession, webhook_id: UUID) -> Webhook:
 
 
 async def _as_json(session: AsyncSession, hook: Webhook) -> dict[str, Any]:
-    return (await webhooks.hooks_json(session, [hook]))[0]
+    return {
+        "id": str(hook.id),
+        "url": hook.url,
+        "description": hook.description,
+        "events": hook.events,
+        "enabled": hook.enabled,
+        "disabled": {"at": hook.gave_up_at, "why": hook.said} if hook.gave_up_at else None,
+        "failing_since": hook.failing_since,
+        "rests_until": hook.rests_until,
+        "earlier_secret_until": hook.previous_until,
+        "deliveries": await webhooks.counts(session, hook.id),
+        "created_at": hook.created_at,
+    }

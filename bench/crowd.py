@@ -194,15 +194,6 @@ _REST = (
                CASE WHEN m.number > 2 THEN coalesce(l.owner_id::text, 'baton') ELSE 'baton' END,
                jsonb_build_object('from', m.source, 'to', m.target, 'cycle', 1, 'cause', 'score')
         FROM leads l JOIN (VALUES {_moves()}) AS m (stage, number, kind, source, target) USING (stage)""",  # noqa: S608
-    """INSERT INTO stays (lead_id, version, stage, source, begun_at, ended_version, ended_at, left_for, mql_at)
-       SELECT lead_id, m.version, m.stage, w.source, m.at, lead(m.version) OVER moves, lead(m.at) OVER moves,
-              lead(m.stage) OVER moves, max(m.at) FILTER (WHERE m.stage = 'mql') OVER moves
-       FROM (SELECT id AS lead_id, 0 AS version, 'inquiry' AS stage, created_at AS at FROM leads
-             UNION ALL SELECT lead_id, version, data ->> 'to', at FROM timeline
-             WHERE data ->> 'from' <> data ->> 'to') AS m
-       JOIN lead_words w USING (lead_id) WINDOW moves AS (PARTITION BY lead_id ORDER BY m.version)
-       ON CONFLICT (lead_id, version) DO UPDATE
-       SET (ended_version, ended_at, left_for) = (excluded.ended_version, excluded.ended_at, excluded.left_for)""",
     f"""INSERT INTO timeline (id, lead_id, version, kind, at, by, data)
         SELECT {_UUID}, l.id, NULL, 'refused', l.created_at + (now() - l.created_at) * random(), 'baton',
                '{{"from": "sal", "to": "sal"}}'

@@ -21,7 +21,6 @@ from charset_normalizer import from_bytes
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 LONGEST_LINE: Final = 1 << 20
-MOST_COLUMNS: Final = 1_000
 LONGEST_RECORD: Final = 60
 """Physical lines; a record that is longer has a quote that nobody closed."""
 _SAMPLE: Final = 1 << 16
@@ -115,8 +114,6 @@ def shape_of(source: Source) -> Shape:
                 raise UnreadableFile(f"The header of {source} cannot be read: {header.reason}.")
             if any("\0" in name or _BAD in name for name in header):
                 raise UnreadableFile(f"{source} is no CSV file: its first line is no text.")
-            if len(header) > MOST_COLUMNS:
-                raise UnreadableFile(f"{source} has {len(header):,} columns; at most {MOST_COLUMNS:,} are read.")
             return Shape(encoding, separator, tuple(_distinct(header)), lines.number)
 
 

@@ -13,7 +13,7 @@ from .csvfile import Row, Shape, Source, count_lines, read_rows, shape_of
 from .importing import CHUNK, Taken, Told, Totals, take
 from .mapping import ID, fields_of, profile_of, require_identity
 
-MOST_UNPACKED: Final = 100_000_000
+MOST_UNPACKED: Final = 200_000_000
 """Bytes: a packed file may be thousands of times as long as it looks."""
 SHOWN: Final = 10
 _EXAMPLES: Final = 3

@@ -13,7 +13,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lifecycle.agreement import Agreement
 from lifecycle.scoring import Scorer
 
-from .live import AGREEMENT
 from .session import Sessions, in_transaction
 from .tables import AgreementVersion, Signature, User
 
@@ -85,7 +84,6 @@ async def add_draft(
             author_id=author,
         )
         session.add(draft)
-        await AGREEMENT.say(session)
         return draft
 
     return await in_transaction(make, work)
@@ -110,7 +108,6 @@ async def sign(make: Sessions, version: int, side: str, user_id: UUID) -> Agreem
             raise CannotSign("Nobody signs both sides of one version.", (f"a signature of {side} by someone else",))
         session.add(Signature(version=version, side=side, user_id=user_id))
         row.status = "signed" if len(signed) + 1 == len(SIDES) else "draft"
-        await AGREEMENT.say(session)
         return row
 
     return await in_transaction(make, work)
@@ -144,7 +141,6 @@ async def unsign(make: Sessions, version: int, user_id: UUID) -> AgreementVersio
             raise CannotSign(f"You have not signed version {version}.")
         await session.delete(given)
         row.status = "draft"
-        await AGREEMENT.say(session)
         return row
 
     return await in_transaction(make, work)
@@ -175,7 +171,6 @@ async def activate(make: Sessions, version: int, in_flight: str, now: datetime) 
         await session.exec(old.values(status="superseded"))
         if row.status != "active":
             row.status, row.in_flight, row.activated_at = "active", in_flight, now
-            await AGREEMENT.say(session)
         return row
 
     return await in_transaction(make, work)

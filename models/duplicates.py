@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, islice
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -43,10 +43,6 @@ _PART: Final = 2_000
 _PATIENCE: Final = 0.05
 """Seconds that a page waits for a look through all leads."""
 _RESTS: Final = 20
-_BREATH: Final = 300
-_BREATHES: Final = 0.0005
-"""Seconds of rest after so many steps of a look, which take about a millisecond."""
-T = TypeVar("T")
 _SETTLED: Final = 500
 """Pairs on top of a page's that may have been settled since the last look."""
 _CLASH_SCORE: Final = 90
@@ -119,26 +115,9 @@ _INSIDE: Final = re.compile(r"[.'’]")
 
 def find(people: Sequence[Person]) -> list[Suggestion]:
     """Return every pair that may be one person, the surest first."""
-    keyed = [_keyed(person) for person in _gently(people)]
-    found = (_judge(keyed[a], keyed[b]) for a, b in _gently(_pairs(keyed)))
-    return _surest_first(one for one in found if one)
-
-
-def _surest_first(found: Iterable[Suggestion]) -> list[Suggestion]:
-    """Sort by `order`, a score at a time: nobody else has the interpreter while a list is sorted."""
-    by_score: dict[int, list[Suggestion]] = defaultdict(list)
-    for one in _gently(found):
-        by_score[one.score].append(one)
-    parts = (by_score[score] for score in sorted(by_score, reverse=True))
-    return [one for part in _gently(parts, 1) for one in sorted(part, key=lambda one: (one.first.int, one.second.int))]
-
-
-def _gently(work: Iterable[T], steps: int = _BREATH) -> Iterator[T]:
-    """Let others have the interpreter now and then: a thread that computes gives it up every 5 ms, whoever waits."""
-    for number, one in enumerate(work):
-        if number % steps == 0:
-            time.sleep(_BREATHES)
-        yield one
+    keyed = [_keyed(person) for person in people]
+    found = (_judge(keyed[a], keyed[b]) for a, b in _pairs(keyed))
+    return sorted((one for one in found if one), key=lambda one: one.order)
 
 
 class _Keyed(NamedTuple):
@@ -166,7 +145,7 @@ def _pairs(people: Sequence[_Keyed]) -> set[tuple[int, int]]:
         ([one.domain for one in people], by_name),
         (by_name, by_company),
     ):
-        for members in _gently(_blocks(keys)):
+        for members in _blocks(keys):
             pairs.update(_within(members, in_order))
     return pairs
 
@@ -239,22 +218,16 @@ async def _all_pairs(session: AsyncSession, seen: Any) -> list[Suggestion]:
     rows = await session.stream(query.where(col(Lead.merged_into).is_(None), seen))
     async for part in rows.partitions(_PART):  # whoever else is served meanwhile waits for one part at most
         people += [Person(*row) for row in part]
-    return await asyncio.to_thread(_with_clashes, people, await _clashes(session))
-
-
-def _with_clashes(people: Sequence[Person], clashes: Iterable[Suggestion]) -> list[Suggestion]:
-    """Find pairs, and add those that a message called by one name."""
-    found, ids = find(people), {person.id for person in people}
-    among = [one for one in clashes if {one.first, one.second} <= ids]
-    if not among:
-        return found
+    found = await asyncio.to_thread(find, people)
+    ids = {person.id for person in people}
+    clashes = [one for one in await _clashes(session) if {one.first, one.second} <= ids]
     known = {(one.first, one.second): one for one in found}
-    for one in among:
+    for one in clashes:
         same = known.get((one.first, one.second))
         reason = f"{one.reason}; {same.reason}" if same else one.reason
         score = max(one.score, same.score if same else 0)
         known[one.first, one.second] = Suggestion(one.first, one.second, score, reason)
-    return _surest_first(known.values())
+    return sorted(known.values(), key=lambda one: one.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,10 +264,8 @@ class Looks:
     async def _look(self, now: datetime) -> None:
         began = time.monotonic()
         async with self._make() as session:
-            dismissed = await _dismissed(session)
             found = await _all_pairs(session, sa.true())
-        pairs = await asyncio.to_thread(lambda: [one for one in found if (one.first, one.second) not in dismissed])
-        self._last = Look(pairs, now)
+            self._last = Look(await _not_dismissed(session, found), now)
         self._again_at = time.monotonic() + _RESTS * (time.monotonic() - began)
 
 
@@ -337,16 +308,13 @@ def _names(payload: bytes) -> list[str]:
 
 
 async def _not_dismissed(session: AsyncSession, pairs: Collection[Suggestion]) -> list[Suggestion]:
-    firsts = sa.literal([one.first for one in pairs], sa.ARRAY(sa.Uuid))
-    said = await _dismissed(session, col(TimelineEntry.lead_id) == sa.any_(firsts))
+    other = col(TimelineEntry.data)["other"].astext
+    query = sa.select(col(TimelineEntry.lead_id), other).where(
+        col(TimelineEntry.lead_id) == sa.any_(sa.literal([one.first for one in pairs], sa.ARRAY(sa.Uuid))),
+        col(TimelineEntry.kind) == DISMISSED,
+    )
+    said = {(id_, UUID(with_)) for id_, with_ in await session.exec(query)}  # type: ignore[call-overload]
     return [one for one in pairs if (one.first, one.second) not in said]
-
-
-async def _dismissed(session: AsyncSession, which: Any = None) -> set[tuple[UUID, UUID]]:
-    """Return the pairs that are two people, as both leads remember: all of them, or of those leads."""
-    query = sa.select(col(TimelineEntry.lead_id), col(TimelineEntry.data)["other"].astext)
-    query = query.where(col(TimelineEntry.kind) == DISMISSED, sa.true() if which is None else which)
-    return {(id_, UUID(other)) for id_, other in await session.exec(query)}  # type: ignore[call-overload]
 
 
 async def dismiss(session: AsyncSession, ids: Sequence[UUID], by: UUID, at: datetime) -> bool:

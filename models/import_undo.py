@@ -37,7 +37,6 @@ from .tables import (
     Merge,
     Note,
     OutboxMoment,
-    Stay,
     TimelineEntry,
 )
 
@@ -65,7 +64,7 @@ HAPPENED: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("it said what it wants to hear of", col(Consent.lead_id), sa.true()),
 )
 """What keeps a lead that an import created: why, the column that names the lead, and which rows count."""
-ITS_OWN: Final = (Assignment, ClockSpell, EffectEntry, LeadWords, Mail, OutboxMoment, Stay, TimelineEntry)
+ITS_OWN: Final = (Assignment, ClockSpell, EffectEntry, LeadWords, Mail, OutboxMoment, TimelineEntry)
 """What Baton itself wrote about such a lead; it goes with the lead."""
 
 

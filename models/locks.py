@@ -25,8 +25,6 @@ class Lock(StrEnum):
     """Of a lead: either a mail leaves, or a word against it is written."""
     WEBHOOKS = "webhooks"
     """Webhooks are counted and added one at a time."""
-    AUDIT = "audit"
-    """Links are added to the chain of the audit log one after the other, by one process at a time."""
 
 
 async def alone(session: AsyncSession, lock: Lock, of: object = "") -> None:

@@ -19,7 +19,6 @@ from uuid_utils.compat import uuid7
 from lifecycle.lead import UNDO_WITHIN, LeadState, Merging, Moment, NotPossible
 from lifecycle.stages import TERMINAL
 
-from . import stays
 from .assessment import NOTIFY, assess, lock
 from .forwarding import kept_of
 from .outreach import COUNTED, hold
@@ -294,7 +293,6 @@ async def _undo_steps(
     ended = [(lead, step) for lead, step in ((other, "return"), (kept, "part")) if lead.stage in TERMINAL]
     for lead, step in ended:
         note(merge, "return" if step == "return" else "part")
-        await stays.part(session, lead.id, merge.id)
         await assess(session, [lead], at)
     if other.stage not in TERMINAL:
         await _tell(session, merge, other.id, "return", by, at)

@@ -224,10 +224,6 @@ HOLDINGS: Final[Sequence[Holding]] = (
     Holding(t.ClockSpell, Fate.GOES,
             lead=_c("id lead_id cycle kind opened_version opened_at due_at breached_at ended_version ended_at ended_by"
                     " used"), staff=_c("owner_id"), plain=_c("agreement_version"), find=_of(col(t.ClockSpell.lead_id))),
-    Holding(t.Stay, Fate.GOES,
-            lead=_c("lead_id version stage source begun_at ended_version ended_at left_for mql_at previous_at lasted"
-                    " taken_over"),
-            find=_of(col(t.Stay.lead_id))),
     Holding(t.Consent, Fate.GOES, lead=_c("lead_id topic channel granted source at"), find=_of(col(t.Consent.lead_id))),
     Holding(t.Note, Fate.GOES, lead=_c("id lead_id at body"), staff=_c("by"), find=_of(col(t.Note.lead_id))),
     Holding(t.OutboxMoment, Fate.GOES, lead=_c("id lead_id key body evidence topic created_at"),
@@ -255,7 +251,6 @@ HOLDINGS: Final[Sequence[Holding]] = (
     # Keyed digests, which name nobody to whoever has no key: what is left of an erased person.
     Holding(t.Suppression, Fate.STAYS, plain=_c("digest reason at")),
     Holding(t.Erasure, Fate.STAYS, staff=_c("by"), plain=_c("id digest at counts pending")),
-    Holding(t.Comparison, Fate.STAYS, plain=_c("id began_at seen_at ended_at leads outcomes")),
     # People who use Baton, the house's own words, and companies.
     Holding(t.User, Fate.STAYS,
             staff=_c("id email name role password_hash active single_keys weight credit capacity territories timezone"
@@ -268,10 +263,6 @@ HOLDINGS: Final[Sequence[Holding]] = (
     Holding(t.Token, Fate.STAYS, staff=_c("id user_id digest label created_at revoked_at")),
     Holding(t.WebSession, Fate.STAYS, staff=_c("digest user_id agent created_at seen_at")),
     Holding(t.Throttle, Fate.STAYS, staff=_c("key"), plain=_c("free_at")),
-    # Ids of leads at most: what nobody can read any more once the lead is gone.
-    Holding(t.AuditEntry, Fate.STAYS, staff=_c("user_id shown address"),
-            plain=_c("id at action object status place previous digest")),
-    Holding(t.AuditHead, Fate.STAYS, plain=_c("id place digest at signature")),
     Holding(t.Holiday, Fate.STAYS, plain=_c("id day name country created_at removed_at")),
     Holding(t.AgreementVersion, Fate.STAYS, staff=_c("author_id"),
             plain=_c("version name source body status in_flight created_at activated_at")),

@@ -18,11 +18,11 @@ from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lifecycle.reasons import Reason
-from lifecycle.stages import ClockKind, Event, Stage
+from lifecycle.stages import RULES, ClockKind, Effect, Event, Stage
 
 from .leads import SEES_ALL
 from .spells import SPEED_TO_LEAD
-from .tables import STAYS, ClockSpell, Lead, LeadWords, Stay, TimelineEntry, User
+from .tables import ClockSpell, Lead, TimelineEntry, User
 from .users import Viewer
 
 Figures = dict[str, Any]
@@ -43,16 +43,13 @@ WOLF: Final = (Reason.NO_FIT, Reason.NO_BANT, Reason.INACCURATE_DATA)
 _GIVEN_BACK: Final = (Event.REJECTED, Event.REJECTED_FOR_GOOD, Event.REACHED_NOBODY, Event.RETURNED)
 PATH: Final = (Stage.NURTURE, Stage.MQL, Stage.SAL, Stage.SQL, Stage.WON)
 _STEPS: Final = tuple(pairwise(PATH))
-_TIMED: Final = _STEPS[1:]
-_WAY: Final = (Stage.MQL, Stage.WON)
-_MILESTONES: Final = (*_TIMED, _WAY)
+_MILESTONES: Final = (*_STEPS[1:], (Stage.MQL, Stage.WON))
+_RECYCLED: Final = sorted({(rule.source.value, rule.target.value) for rule in RULES if rule.effect is Effect.RECYCLE})
 _NO_CLOCKS: Final[Figures] = {
     **dict.fromkeys(("opened", "answered", "in_time", "breached", "running", "handed_on"), 0),
     **dict.fromkeys(("compliance", "median_seconds", "p90_seconds")),
 }
-_NOT_TIMED: Final[Figures] = {"count": 0, "median_seconds": None, "p90_seconds": None}
 _NO_STAYS: Final[Figures] = {"begun": 0, "ended": 0, "median_seconds": None, "p90_seconds": None}
-_ENTERED: Final = ("now", "entries", "leads")
 _ALL: Final = "overall"
 
 
@@ -110,14 +107,20 @@ async def rejections(session: AsyncSession, period: Period) -> dict[str, Any]:
 async def velocity(session: AsyncSession, period: Period) -> dict[str, Any]:
     """Report on how long the stays lasted that began in the period, and how long it took between milestones."""
     stays = _stays(period)
-    figures = [_count(stays.c.begins).label("begun"), sa.func.count(stays.c.lasted).label("ended")]
-    by_stage = sa.select(stays.c.stage, *figures, *_spread(stays.c.lasted)).group_by(stays.c.stage)
+    figures = [
+        sa.func.count().label("begun"),
+        sa.func.count(stays.c.ended_at).label("ended"),
+        *_spread(_seconds(stays.c.begun_at, stays.c.ended_at)),
+    ]
+    by_stage = sa.select(stays.c.stage, *figures).where(stays.c.begun_at < period.ends).group_by(stays.c.stage)
     known = {row["stage"]: row for row in await _rows(session, by_stage)}
-    timed = {(row.pop("from_stage"), row.pop("to_stage")): row for row in await _rows(session, _milestones(period))}
+    cycles = _cycles(period)
+    (taken,) = await _rows(session, sa.select(*(each for pair in _MILESTONES for each in _between(cycles, *pair))))
     return {
         "stages": [known.get(stage, {"stage": stage, **_NO_STAYS}) for stage in Stage],
         "milestones": [
-            {"from_stage": first, "to_stage": then, **timed.get((first, then), _NOT_TIMED)}
+            {"from_stage": first, "to_stage": then}
+            | {name: taken[f"{first}_{then}_{name}"] for name in ("count", "median_seconds", "p90_seconds")}
             for first, then in _MILESTONES
         ],
     }
@@ -125,26 +128,19 @@ async def velocity(session: AsyncSession, period: Period) -> dict[str, Any]:
 
 async def funnel(session: AsyncSession, period: Period) -> dict[str, Any]:
     """Report on where leads are, which stages they entered in the period, and how many of those came further."""
-    stage, whole = col(Lead.stage), col(Lead.merged_into).is_(None)
+    stays, cycles, stage = _stays(period), _cycles(period), col(Lead.stage)
+    whole = col(Lead.merged_into).is_(None)
     now: Any = sa.select(stage.label("stage"), sa.func.count().label("now")).where(whole).group_by(stage)
-    stays = _stays(period)
-    figures = [
-        _count(stays.c.begins).label("entries"),
-        _count(stays.c.first).label("leads"),
-        _count(stays.c.passed).label("passed"),
-    ]
-    entered = await _cut(session, stays, figures, [("source",)], always=("stage",))
-    known: dict[str, Figures] = defaultdict(lambda: {"now": 0, "entries": 0, "leads": 0, "passed": 0})
-    for row in [*await _rows(session, now), *entered[_ALL]]:
+    leads = sa.func.count(stays.c.lead_id.distinct()).label("leads")
+    entered = sa.select(stays.c.stage, sa.func.count().label("entries"), leads).group_by(stays.c.stage)
+    known: dict[str, Figures] = defaultdict(lambda: {"now": 0, "entries": 0, "leads": 0})
+    for row in [*await _rows(session, now), *await _rows(session, entered.where(stays.c.begun_at < period.ends))]:
         known[row["stage"]] |= row
-    by_source: dict[str | None, dict[str, Figures]] = defaultdict(dict)
-    for row in entered["source"]:
-        if row["stage"] in PATH:
-            by_source[row["source"]][row["stage"]] = row
+    steps = await _cut(session, cycles, _reached(cycles), [("source",)])
     return {
-        "stages": [{"stage": stage} | {name: known[stage][name] for name in _ENTERED} for stage in Stage],
-        "conversions": _conversions(known),
-        "by_source": [{"source": source, "conversions": _conversions(rows)} for source, rows in by_source.items()],
+        "stages": [known[stage] | {"stage": stage} for stage in Stage],
+        "conversions": _conversions(steps[_ALL][0]),
+        "by_source": [{"source": row["source"], "conversions": _conversions(row)} for row in steps["source"]],
     }
 
 
@@ -279,7 +275,7 @@ def _fates(period: Period) -> sa.CTE:
     )
     return (
         sa.select(
-            col(LeadWords.source).label("source"),
+            col(Lead.profile)["source"].astext.label("source"),
             col(ClockSpell.agreement_version).label("agreement_version"),
             handovers.c.criterion,
             handovers.c.qualified,
@@ -287,7 +283,7 @@ def _fates(period: Period) -> sa.CTE:
             handovers.c.reason,
         )
         .select_from(handovers)
-        .join(LeadWords, col(LeadWords.lead_id) == handovers.c.lead_id)
+        .join(Lead, col(Lead.id) == handovers.c.lead_id)
         .outerjoin(ClockSpell, of_handover)
         .where(handovers.c.at < period.ends)
         .cte("fates")
@@ -309,59 +305,74 @@ def _became(fates: sa.CTE) -> list[Any]:
     ]
 
 
-def _stays(period: Period) -> sa.CTE:
-    """The stays that began in the period; one that a lead took over in a merge began for the other lead.
+def _stays(period: Period, *, arrivals: bool = True) -> sa.CTE:
+    """Every stay in a stage that began in the period or later; `cycle` counts from the period's begin.
 
-    `first`: the lead was not in that stage before, in the period; `passed`: it went on along the path.
+    Without `arrivals`, the stays in inquiry with which leads begin are left out: to find those reads all leads.
     """
-    begins, previous = col(Stay.taken_over).is_(None), col(Stay.previous_at)
+    data, version = col(TimelineEntry.data), col(TimelineEntry.version)
+    source, target = data["from"].astext, data["to"].astext
+    entered = sa.select(
+        col(TimelineEntry.lead_id).label("lead_id"),
+        version.label("version"),
+        col(TimelineEntry.at).label("begun_at"),
+        target.label("stage"),
+        sa.tuple_(source, target).in_(_RECYCLED).label("recycled"),
+    ).where(version.is_not(None), source != target, col(TimelineEntry.at) >= period.begins)
+    arrived = sa.select(
+        col(Lead.id), sa.literal(0), col(Lead.created_at), sa.literal(Stage.INQUIRY.value), sa.false()
+    ).where(col(Lead.created_at) >= period.begins)
+    moves = sa.union_all(entered, arrived).cte("moves") if arrivals else entered.cte("moves")
+    order: dict[str, Any] = {"partition_by": moves.c.lead_id, "order_by": moves.c.version}
+    return sa.select(
+        moves.c.lead_id,
+        moves.c.stage,
+        moves.c.begun_at,
+        sa.func.lead(moves.c.begun_at).over(**order).label("ended_at"),
+        sa.func.count().filter(moves.c.recycled).over(**order).label("cycle"),
+    ).cte("stays")
+
+
+def _cycles(period: Period) -> sa.CTE:
+    """Each cycle with a stay that began in the period: when it came to which stage, at most once to each."""
+    stays = _stays(period, arrivals=False)
+    concerned = stays.c.stage.in_([*PATH]) & (stays.c.begun_at < period.ends)
+    when = [sa.func.min(stays.c.begun_at).filter(stays.c.stage == stage.value).label(stage) for stage in PATH]
+    within = [sa.case((at < period.ends, at)).label(f"{at.name}_in_period") for at in when]
     return (
-        sa.select(
-            col(Stay.stage).label("stage"),
-            col(Stay.source).label("source"),
-            STAYS.c.lasted,
-            begins.label("begins"),
-            (begins & (previous.is_(None) | (previous < period.begins))).label("first"),
-            _has_passed(_STEPS).label("passed"),
-        )
-        .where(period.has(col(Stay.begun_at)))
-        .cte("stays")
+        sa.select(col(Lead.profile)["source"].astext.label("source"), *when, *within)
+        .select_from(stays)
+        .join(Lead, col(Lead.id) == stays.c.lead_id)
+        .group_by(col(Lead.id), stays.c.cycle)
+        .having(sa.func.bool_or(concerned))
+        .cte("cycles")
     )
 
 
-def _has_passed(steps: Sequence[tuple[Stage, Stage]]) -> Any:
-    return sa.tuple_(col(Stay.stage), col(Stay.left_for)).in_(steps)
+def _between(cycles: sa.CTE, first: Stage, then: Stage) -> list[Any]:
+    """How long it took from one stage, entered in the period, to another one."""
+    taken = _seconds(cycles.c[f"{first}_in_period"], cycles.c[then])
+    return [sa.func.count(taken).label(f"{first}_{then}_count"), *_spread(taken, f"{first}_{then}_")]
 
 
-def _milestones(period: Period) -> sa.Executable:
-    """Each step of the path that began in the period, and the way from its first milestone to its end."""
-    stage, left_for, lasted = col(Stay.stage), col(Stay.left_for), STAYS.c.lasted
-    steps = (
-        sa.select(
-            stage.label("from_stage"), left_for.label("to_stage"), sa.func.count().label("count"), *_spread(lasted)
-        )
-        .where(period.has(col(Stay.begun_at)), _has_passed(_TIMED))
-        .group_by(stage, left_for)
-    )
-    first, last = _WAY
-    way = (
-        sa.select(
-            sa.literal(first.value), stage, sa.func.count(), *_spread(_seconds(col(Stay.mql_at), col(Stay.begun_at)))
-        )
-        .where(stage == last, col(Stay.begun_at) >= period.begins, period.has(col(Stay.mql_at)))
-        .where(col(Stay.taken_over).is_(None))
-        .group_by(stage)
-    )
-    return steps.union_all(way)
+def _reached(cycles: sa.CTE) -> list[Any]:
+    figures: list[Any] = []
+    for first, then in _STEPS:
+        entered = cycles.c[f"{first}_in_period"].is_not(None)
+        figures += [
+            _count(entered).label(f"{first}_entered"),
+            _count(entered & cycles.c[then].is_not(None)).label(f"{first}_passed"),
+        ]
+    return figures
 
 
-def _conversions(rows: Mapping[str, Figures]) -> list[Figures]:
+def _conversions(row: Figures) -> list[Figures]:
     return [
         {
             "from_stage": first,
             "to_stage": then,
-            "entered": (entered := rows[first]["entries"] if first in rows else 0),
-            "reached": (reached := rows[first]["passed"] if first in rows else 0),
+            "entered": (entered := row[f"{first}_entered"]),
+            "reached": (reached := row[f"{first}_passed"]),
             "share": reached / entered if entered else None,
         }
         for first, then in _STEPS
@@ -408,7 +419,7 @@ def _share(part: Any, whole: Any) -> Any:
 
 
 def _seconds(since: Any, until: Any) -> Any:
-    return sa.func.date_part("epoch", until - since)
+    return sa.cast(sa.extract("epoch", until - since), sa.Float)
 
 
 def _spread(values: Any, prefix: str = "") -> list[Any]:

@@ -26,8 +26,6 @@ class Rule:
     which: str
     change: str = ""
     """The columns that are cleared, as SQL; empty: the row goes."""
-    order: str = ""
-    """Which rows go first, as SQL, where that matters."""
 
     def before(self, now: datetime, periods: Mapping[str, int]) -> datetime | None:
         """Return from when on rows are too old; None: they are kept for ever."""
@@ -69,14 +67,8 @@ RULES: Final = (
          " AND leads.updated_at < :before)"),
     Rule("webhooks", "what webhooks were told", 90, "webhook_deliveries w", "id",
          "w.updated_at < :before AND w.state NOT IN ('waiting', 'sending')"),
-    Rule("comparisons", "what comparisons of rows with workflows came to", 90, "comparisons c", "id",
-         "c.seen_at < :before"),
     Rule("sessions", "browsers that were signed in", 30, "web_sessions b", "digest", "b.created_at < :before"),
     Rule("tries", "who failed to sign in, from where", 1, "throttles f", "key", "f.free_at < :before"),
-    # from the chain's beginning, and never the last entry that is too old: what is left begins with it, and so shows
-    # that only what is too old is missing (`audit.verify`)
-    Rule("audit", "who did and saw what", 730, "audit u", "id",
-         "u.place < (SELECT max(place) FROM audit WHERE at < :before)", order="u.place"),
 )
 # fmt: on
 
@@ -84,8 +76,7 @@ RULES: Final = (
 async def forget(session: AsyncSession, rule: Rule, before: datetime) -> int:
     """Forget one batch of what is older; returns how many rows. Rows that somebody has in hand wait for the next."""
     name = rule.table.split()[0]
-    which = f"{rule.which} ORDER BY {rule.order}" if rule.order else rule.which
-    ids = f"SELECT {rule.key.strip('()')} FROM {rule.table} WHERE {which} LIMIT {BATCH} FOR UPDATE SKIP LOCKED"  # noqa: S608 - from the table above
+    ids = f"SELECT {rule.key.strip('()')} FROM {rule.table} WHERE {rule.which} LIMIT {BATCH} FOR UPDATE SKIP LOCKED"  # noqa: S608 - from the table above
     verb = f"UPDATE {name} SET {rule.change}" if rule.change else f"DELETE FROM {name}"  # noqa: S608
     done = await session.exec(sa.text(f"{verb} WHERE {rule.key} IN ({ids})"), params={"before": before})  # type: ignore[call-overload]
     return int(done.rowcount)

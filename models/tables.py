@@ -134,45 +134,6 @@ class Throttle(SQLModel, table=True):
     free_at: datetime = Field(sa_type=_Time)
 
 
-class AuditEntry(SQLModel, table=True):
-    """What somebody did or saw: who, shown by what, from where, which object it was about (an id), the answer's status.
-
-    `place`, `previous` and `digest` are the entry's link in the chain (`audit.seal`); at first it has none.
-    """
-
-    __tablename__ = "audit"
-    __table_args__ = (
-        sa.Index("audit_to_seal", "id", postgresql_where=sa.text("place IS NULL")),
-        sa.Index("audit_of_user", "user_id", "id"),
-        sa.Index("audit_of_object", "object", "id"),
-        sa.Index("audit_by_time", "at", postgresql_using="brin"),
-    )
-
-    id: UUID = Field(default_factory=uuid7, primary_key=True)
-    at: datetime = Field(sa_type=_Time)
-    user_id: UUID | None = Field(default=None, foreign_key="users.id")
-    shown: str = ""
-    address: str = ""
-    action: str
-    object: str = ""
-    status: int
-    place: int | None = Field(default=None, sa_type=sa.BigInteger, unique=True)
-    previous: bytes | None = None
-    digest: bytes | None = None
-
-
-class AuditHead(SQLModel, table=True):
-    """The chain's last link, signed, in the one row that there is: without it nobody would miss what is cut off."""
-
-    __tablename__ = "audit_head"
-
-    id: int = Field(default=1, primary_key=True)
-    place: int = Field(sa_type=sa.BigInteger)
-    digest: bytes
-    at: datetime = Field(sa_type=_Time)
-    signature: bytes
-
-
 class SavedView(SQLModel, table=True):
     """A list of leads with its filters, under a name: a page's path and query. A shared one is everybody's."""
 
@@ -420,42 +381,6 @@ class TimelineEntry(SQLModel, table=True):
     plan: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
 
 
-class Stay(SQLModel, table=True):
-    """One stay of a lead in a stage: it began with the move to `version` (0: when the lead was created).
-
-    `left_for` is the stage that it was left for; `mql_at` is when the lead became an MQL in this cycle, `previous_at`
-    when its stay before in the same stage began. `taken_over` is the merge that let the lead go on with a stay which
-    another row began: such a row may end a stay, and begins none. `source` is the lead's.
-    """
-
-    __tablename__ = "stays"
-
-    lead_id: UUID = Field(sa_column=sa.Column(sa.ForeignKey("leads.id", ondelete="CASCADE"), primary_key=True))
-    version: int = Field(primary_key=True)
-    stage: Stage = Field(sa_type=_StageColumn)
-    source: str | None = None
-    begun_at: datetime = Field(sa_type=_Time)
-    ended_version: int | None = None
-    ended_at: datetime | None = Field(default=None, sa_type=_Time)
-    left_for: Stage | None = Field(default=None, sa_type=_StageColumn)
-    mql_at: datetime | None = Field(default=None, sa_type=_Time)
-    previous_at: datetime | None = Field(default=None, sa_type=_Time)
-    taken_over: UUID | None = None
-
-
-SOURCE_LENGTH: Final = 200
-"""What a source is cut to where it is counted."""
-# How long a stay lasted, in seconds, told by PostgreSQL: reports read nothing but the index, in its order.
-STAYS: Final = SQLModel.metadata.tables["stays"]
-STAYS.append_column(
-    sa.Column("lasted", sa.Float(), sa.Computed("date_part('epoch'::text, (ended_at - begun_at))", persisted=True))
-)
-sa.Index(
-    "stays_by_stage", STAYS.c.stage, STAYS.c.begun_at,
-    postgresql_include=["source", "lasted", "left_for", "mql_at", "previous_at", "taken_over"],
-)  # fmt: skip
-
-
 class Note(SQLModel, table=True):
     """Words of a person about a lead; histories carry only its id."""
 
@@ -638,22 +563,6 @@ class Erasure(SQLModel, table=True):
     at: datetime = Field(sa_type=_Time, index=True)
     counts: dict[str, int] = Field(default_factory=dict, sa_type=JSONB)
     pending: list[str] = Field(default_factory=list, sa_type=JSONB)
-
-
-class Comparison(SQLModel, table=True):
-    """One comparison of all rows with their workflows: how far it is, and how many leads came to which outcome.
-
-    `seen_at` is when it last got on; it names no lead (the log does, and the timeline of each that was repaired).
-    """
-
-    __tablename__ = "comparisons"
-
-    id: UUID = Field(primary_key=True)
-    began_at: datetime = Field(sa_type=_Time)
-    seen_at: datetime = Field(sa_type=_Time, index=True)
-    ended_at: datetime | None = Field(default=None, sa_type=_Time, index=True)
-    leads: int
-    outcomes: dict[str, int] = Field(default_factory=dict, sa_type=JSONB)
 
 
 class Launch(SQLModel, table=True):
@@ -839,10 +748,6 @@ class WebhookDelivery(SQLModel, table=True):
         sa.Index("webhook_deliveries_to_call", "at", postgresql_where=sa.text("called_at IS NULL")),
         sa.Index(
             "webhook_deliveries_under_way", "webhook_id", "lead_id", "sequence",
-            postgresql_where=sa.text("state IN ('waiting', 'sending')"),
-        ),
-        sa.Index(
-            "webhook_deliveries_oldest_first", "webhook_id", sa.text("(lead_id IS NOT NULL)"), "id",
             postgresql_where=sa.text("state IN ('waiting', 'sending')"),
         ),
         sa.Index("webhook_deliveries_of_webhook", "webhook_id", "id"),

@@ -27,16 +27,12 @@ _HASHER: Final = PasswordHash((Argon2Hasher(),))
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks; `team` are the ids of a manager's reps: those given to the manager, and those given to none.
-
-    `shown` is by what they showed who they are: `token` or `session` with its mark, or `admin token`.
-    """
+    """Who asks; `team` are the ids of a manager's reps: those given to the manager, and those given to none."""
 
     id: UUID
     email: str
     role: str
     team: frozenset[UUID] = frozenset()
-    shown: str = ""
 
 
 class UserExists(Exception):
@@ -123,22 +119,16 @@ async def create_token(make: Sessions, user_id: UUID, label: str = "", token: st
 async def viewer_of(session: AsyncSession, token: str, admin_token: str, admin_email: str) -> Viewer | None:
     """Return whom the token acts for, or None; a deactivated user's tokens are dead at once."""
     if admin_token and hmac.compare_digest(token.encode(errors="replace"), admin_token.encode()):
-        user, shown = await find_user(session, admin_email), "admin token"
+        user = await find_user(session, admin_email)
     else:
         owner = select(User).join(Token, col(Token.user_id) == col(User.id))
         user = (await session.exec(owner.where(Token.digest == digest(token), col(Token.revoked_at).is_(None)))).first()
-        shown = f"token {mark(digest(token))}"
-    return await as_viewer(session, user, shown) if user and user.active else None
+    return await as_viewer(session, user) if user and user.active else None
 
 
-def mark(kept: bytes) -> str:
-    """Return by what a token or session is told from others, where it may be read: it lets nobody in."""
-    return kept.hex()[:12]
-
-
-async def as_viewer(session: AsyncSession, user: User, shown: str) -> Viewer:
+async def as_viewer(session: AsyncSession, user: User) -> Viewer:
     """Return the person as somebody who asks, with the team of a manager."""
-    return Viewer(user.id, user.email, user.role, await _team(session, user), shown)
+    return Viewer(user.id, user.email, user.role, await _team(session, user))
 
 
 async def check_password(session: AsyncSession, email: str, password: str) -> User | None:

@@ -17,7 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from .session import Sessions
 from .tables import Throttle, User, WebSession
-from .users import Viewer, as_viewer, check_password, digest, hash_password, mark
+from .users import Viewer, as_viewer, check_password, digest, hash_password
 
 IDLE: Final = timedelta(days=7)
 LONGEST: Final = timedelta(days=30)
@@ -78,7 +78,7 @@ async def viewer_of_session(session: AsyncSession, token: str, at: datetime) -> 
     if at - seen_at > _SEEN_AGAIN:
         await session.exec(sa.update(WebSession).where(_named(token)).values(seen_at=at))
         await session.commit()
-    return await as_viewer(session, user, f"session {mark(digest(token))}")
+    return await as_viewer(session, user)
 
 
 async def sign_out(make: Sessions, token: str) -> None:

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -33,6 +32,7 @@ PATIENCE: Final = timedelta(days=5)
 """A webhook that took nothing for so long is disabled."""
 QUICK_TRIES: Final = 3
 """An address that was silent for days gets the quick tries of a new event before it is given up."""
+"""Deliveries that came to their end are forgotten after that."""
 TEST: Final = "webhook.test"
 UNDER_WAY: Final = ("waiting", "sending")
 
@@ -250,58 +250,12 @@ def _give_up(hook: Webhook, now: datetime, said: str) -> None:
         hook.enabled, hook.gave_up_at, hook.said = False, now, said
 
 
-async def waiting(session: AsyncSession, webhook_id: UUID) -> int:
-    """Return how many deliveries are on their way to a webhook."""
-    query = select(sa.func.count()).where(WebhookDelivery.webhook_id == webhook_id)
-    return (await session.exec(query.where(col(WebhookDelivery.state).in_(UNDER_WAY)))).one()
-
-
-async def hooks_json(session: AsyncSession, hooks: Sequence[Webhook]) -> list[dict[str, Any]]:
-    """Return webhooks as the API shows them: whether each is told, why not, how much waits, and what fails."""
-    ids = [hook.id for hook in hooks]
-    counted, failed = await _counts(session, ids), await _failures(session, ids)
-    return [
-        {
-            "id": str(hook.id),
-            "url": hook.url,
-            "description": hook.description,
-            "events": hook.events,
-            "enabled": hook.enabled,
-            "disabled": {"at": hook.gave_up_at, "why": hook.said} if hook.gave_up_at else None,
-            "failing_since": hook.failing_since,
-            "rests_until": hook.rests_until,
-            "earlier_secret_until": hook.previous_until,
-            "deliveries": counted[hook.id],
-            "last_failure": failed.get(hook.id),
-            "created_at": hook.created_at,
-        }
-        for hook in hooks
-    ]
-
-
-async def _counts(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
-    found = {id_: {"waiting": 0, "delivered": 0, "failed": 0} for id_ in ids}
-    query = select(WebhookDelivery.webhook_id, WebhookDelivery.state, sa.func.count())
-    query = query.where(col(WebhookDelivery.webhook_id).in_(ids))
-    grouped = query.group_by(col(WebhookDelivery.webhook_id), col(WebhookDelivery.state))
-    for id_, state, count in await session.exec(grouped):
-        found[id_]["waiting" if state in UNDER_WAY else state] += count
-    return found
-
-
-async def _failures(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
-    """Return the latest try that failed of what was not taken, by webhook."""
-    query = (
-        select(WebhookDelivery.webhook_id, WebhookAttempt)
-        .select_from(WebhookDelivery)
-        .join(WebhookAttempt, col(WebhookAttempt.delivery_id) == col(WebhookDelivery.id))
-        .where(col(WebhookDelivery.webhook_id).in_(ids), col(WebhookDelivery.state) != "delivered")
-        .ext(distinct_on(col(WebhookDelivery.webhook_id)))
-        .order_by(col(WebhookDelivery.webhook_id), col(WebhookAttempt.at).desc())
-    )
-    return {
-        id_: {"at": tried.at, "status": tried.status, "said": tried.said} for id_, tried in await session.exec(query)
-    }
+async def counts(session: AsyncSession, webhook_id: UUID) -> dict[str, int]:
+    """Return how many deliveries of a webhook are in which state."""
+    query = select(WebhookDelivery.state, sa.func.count()).where(WebhookDelivery.webhook_id == webhook_id)
+    found = dict((await session.exec(query.group_by(col(WebhookDelivery.state)))).all())
+    waiting = found.get("waiting", 0) + found.get("sending", 0)
+    return {"waiting": waiting, "delivered": found.get("delivered", 0), "failed": found.get("failed", 0)}
 
 
 async def list_deliveries(

@@ -12,7 +12,6 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from activities.contracts import OUTSIDE, WEBHOOKS
-from models.comparisons import comparison_json, last_comparison, last_seen
 from models.operations import backlogs
 from models.session import Sessions
 from settings import Settings
@@ -50,7 +49,6 @@ async def health(make: Sessions, client: Client, settings: Settings, task_queue:
         await _worker(client, "worker_outside", f"{task_queue}{OUTSIDE}", ("activity",)),
         await _worker(client, "worker_webhooks", f"{task_queue}{WEBHOOKS}", ("activity",)),
         *await _waiting(make),
-        *await compared(make, timedelta(minutes=settings.compare_minutes)),
         _smtp(settings),
     ]
 
@@ -128,26 +126,6 @@ async def _waiting(make: Sessions) -> list[PartHealth]:
             hooks,
         ),
     ]
-
-
-async def compared(make: Sessions, every: timedelta) -> list[PartHealth]:
-    """Tell what the last comparison of rows with workflows came to, and whether they still go on."""
-    if not every:
-        return [PartHealth("comparison", "note", "rows are not compared with workflows: BATON_COMPARE_MINUTES is 0")]
-    try:
-        async with make() as session:
-            last, seen_at = await last_comparison(session), await last_seen(session)
-    except (SQLAlchemyError, OSError):
-        return []  # said of the database already
-    figures = comparison_json(last, seen_at)
-    if seen_at and datetime.now(UTC) - seen_at > 2 * every + LATE:
-        return [PartHealth("comparison", "wrong", "rows were not compared with workflows lately", figures)]
-    if last is None:
-        return [PartHealth("comparison", "fine", "not every row was compared with its workflow yet", figures)]
-    differed = {outcome: count for outcome, count in last.outcomes.items() if outcome not in ("well", "gone")}
-    state: State = "wrong" if differed.get("unanswered") else "note" if differed else "fine"
-    came_to = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(differed.items())) or "none differed"
-    return [PartHealth("comparison", state, f"{last.leads:,} leads compared with their workflows: {came_to}", figures)]
 
 
 def _of_queue(figures: Mapping[str, Any], words: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from lifecycle.lead import BATON, SEEN_MOMENTS, LeadState
+from lifecycle.lead import SEEN_MOMENTS, LeadState
 from lifecycle.stages import TERMINAL
 from models.assessment import NOTIFY
 from models.leads import fresh_state
@@ -97,12 +97,6 @@ async def mend(make: Sessions, client: Client, lead_id: UUID, by: str, task_queu
 async def outcome_of(make: Sessions, client: Client, task_queue: str, lead_id: UUID, by: str) -> Outcome:
     """Repair one lead, and return the outcome in a word."""
     return (await mend(make, client, lead_id, by, task_queue)).outcome
-
-
-async def compared(make: Sessions, client: Client, task_queue: str, lead_id: UUID) -> tuple[Outcome, tuple[str, ...]]:
-    """Compare one lead, and repair it if it differs; return the outcome in a word, and what was wrong."""
-    mended = await mend(make, client, lead_id, BATON, task_queue)
-    return mended.outcome, mended.found
 
 
 async def _ended(client: Client, row: Lead) -> str | None:

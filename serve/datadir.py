@@ -38,7 +38,7 @@ class DataDir:
 
     def note(self, name: str, pid: int, stop_signal: signal.Signals) -> None:
         """Remember the process of a part, for a later start that finds it left behind."""
-        with suppress(psutil.NoSuchProcess, OSError):  # on a full disk the part runs all the same, and is not noted
+        with suppress(psutil.NoSuchProcess):
             self._parts[name] = (pid, psutil.Process(pid).create_time(), int(stop_signal))
             draft = self.path / ".parts.json"
             draft.write_text(json.dumps(self._parts))

@@ -194,19 +194,13 @@ class EmbeddedPostgres(_Alone):
             )
 
     def _settle_leftover(self) -> None:
-        """End a server that outlived its supervisor; remove the notes of one that was killed.
+        """End a server that outlived its supervisor; remove the note of one that was killed.
 
-        PostgreSQL itself trusts a stale note, of its data or of its socket, whenever the process number is in use
-        again, if only by a process that ended and that nobody has asked about yet.
+        PostgreSQL itself trusts a stale note whenever its process number is in use again.
         """
         note = self._data / "postmaster.pid"
-        if note.exists():
-            self._end_leftover(note)
-        for stale in (note, self.socket_dir / f"{_SOCKET_NAME}.lock"):
-            stale.unlink(missing_ok=True)
-
-    def _end_leftover(self, note: Path) -> None:
-        """Return once no process of a server works in the data any more."""
+        if not note.exists():
+            return
         deadline = time.monotonic() + _LEFTOVER_SECONDS
         with suppress(ValueError, IndexError, psutil.NoSuchProcess):
             postmaster = psutil.Process(int(note.read_text().splitlines()[0]))
@@ -220,6 +214,7 @@ class EmbeddedPostgres(_Alone):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             time.sleep(0.05)
+        note.unlink(missing_ok=True)
 
     def _is_up(self) -> bool:
         """Whether it answers; makes Baton's database in it when it is new."""

@@ -9,26 +9,9 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 _FILE_BYTES: Final = 10_000_000
 _FILES: Final = 3
 _LINE_BYTES: Final = 32_768  # a longer line is cut into several, so that no part can fill the memory
-
-
-def configure() -> None:
-    """Let a part write lines that can be told apart and compared: times in UTC, and no values of variables."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.StackInfoRenderer(),
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
-            ),
-        ]
-    )
 
 
 class PartLog:

@@ -1,8 +1,7 @@
 """Bring the database's tables to the newest revision in `migrations/`; alembic is configured here, in code.
 
-`python -m serve.migrate` does it for the configured database; `--back-to REVISION` takes it back to
-those of an older Baton; `--new "what changes"` writes a new revision from the difference between the tables in code and
-those in the database.
+`python -m serve.migrate` does it for the configured database; `python -m serve.migrate --new "what changes"`
+writes a new revision from the difference between the tables in code and those in the database.
 """
 
 import sys
@@ -12,8 +11,6 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.script.revision import ResolutionError
-from alembic.util import CommandError
 from sqlalchemy.exc import OperationalError
 
 import settings
@@ -23,29 +20,15 @@ from serve.parts import CannotServe
 _SCRIPTS: Final = Path(__file__).resolve().parent.parent / "migrations"
 
 
-def upgrade(url: str, to: str = "head") -> None:
-    """Bring the database at a SQLAlchemy URL to the newest revision, or `to` one; two at once wait for each other.
+def upgrade(url: str) -> None:
+    """Bring the database at a SQLAlchemy URL to the newest revision; two at once wait for each other.
 
-    Raises CannotServe when the database is out of reach, or when a newer Baton has migrated it.
+    Raises CannotServe when the database is out of reach.
     """
-    config = _config(url)
     try:
-        command.upgrade(config, to)
+        command.upgrade(_config(url), "head")
     except OperationalError as error:
         raise CannotServe(f"The database is out of reach ({error.orig}); see BATON_DATABASE_URL.") from error
-    except CommandError as error:
-        if not isinstance(error.__cause__, ResolutionError):
-            raise
-        newest = ScriptDirectory.from_config(config).get_current_head()
-        raise CannotServe(
-            "The tables are those of a newer Baton; run it, or, where that one is, with nothing else running,"
-            f" `python -m serve.migrate --back-to {newest}`, which drops what only the newer one keeps."
-        ) from error
-
-
-def downgrade(url: str, to: str) -> None:
-    """Take the tables back to those of an older Baton, whose newest revision is `to`."""
-    command.downgrade(_config(url), to)
 
 
 def check(url: str) -> None:
@@ -77,12 +60,10 @@ def main(words: list[str]) -> int:
         match words:
             case []:
                 upgrade(url)
-            case ["--back-to", revision]:
-                downgrade(url, revision)
             case ["--new", message]:
                 new_revision(url, message)
             case _:
-                sys.stderr.write('usage: python -m serve.migrate [--back-to REVISION | --new "what changes"]\n')
+                sys.stderr.write('usage: python -m serve.migrate [--new "what changes"]\n')
                 return 2
     except CannotServe as error:
         sys.stderr.write(f"{error}\n")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,9 +23,6 @@ from serve.embedded import EmbeddedPostgres
 from tests.faults.tally import FAULT, HEAD
 from tests.outside import Mailbox
 from tests.support import Relay, a_temporal, running
-
-_TOGETHER: Final = frozenset({"faults", "web"})
-_FIRST: Final = ("faults", "workflows", "web", "ops", "models", "api")
 
 
 @pytest.fixture(scope="session")
@@ -114,15 +111,6 @@ def open_door(free_ports: Callable[[int], list[int]]) -> Iterator[Callable[..., 
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is called is on this machine, whatever proxy the environment names."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have what takes long begin first, and what shares a costly fixture run in one process."""
-    for item in items:
-        directory = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(directory if directory in _TOGETHER else str(item.path)))
-    items.sort(key=lambda item: _FIRST.index(item.path.parent.name) if item.path.parent.name in _FIRST else len(_FIRST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

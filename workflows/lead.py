@@ -27,7 +27,6 @@ with workflow.unsafe.imports_passed_through():
         advance,
     )
     from lifecycle.moments import events_of
-    from lifecycle.ringing import turn
     from lifecycle.stages import Event, Stage
 
     from . import names
@@ -133,8 +132,7 @@ class LeadWorkflow:
     async def _ring(self, deadline: Deadline) -> None:
         left = deadline.at - workflow.now()
         if left > timedelta(0):
-            # How long a timer runs may change (a replay asks only whether there was one); whether there is one may not.
-            await workflow.sleep(left + turn(deadline, self._lead.lead_id, left), summary=deadline.event)
+            await workflow.sleep(left, summary=deadline.event)
         self._alarm = None
         self._inbox.append(deadline)
 

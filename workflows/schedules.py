@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final
 
 import structlog
 from temporalio.client import (
@@ -19,10 +18,9 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
-from . import comparison, retention, review
-from .comparison import ComparisonWorkflow
+from . import retention, review
 from .names import TASK_QUEUE
 from .retention import RetentionWorkflow
 from .review import ReviewWorkflow
@@ -31,10 +29,7 @@ from .sweep import EVERY, SCHEDULE_ID, OutboxSweep
 log = structlog.get_logger(__name__)
 
 
-COMPARE_EVERY: Final = timedelta(hours=1)
-
-
-async def ensure_schedules(client: Client, time_zone: str = "UTC", *, compare_every: timedelta = COMPARE_EVERY) -> None:
+async def ensure_schedules(client: Client, time_zone: str = "UTC") -> None:
     """Create the schedules that are not there yet; the review is in the `time_zone` of the agreement in force."""
     sweep = Schedule(
         action=ScheduleActionStartWorkflow(OutboxSweep.run, id=SCHEDULE_ID, task_queue=TASK_QUEUE),
@@ -45,43 +40,7 @@ async def ensure_schedules(client: Client, time_zone: str = "UTC", *, compare_ev
         await client.create_schedule(SCHEDULE_ID, sweep)
     with suppress(ScheduleAlreadyRunningError):
         await client.create_schedule(retention.SCHEDULE_ID, daily())
-    await ensure_comparison(client, compare_every)
     await ensure_review(client, time_zone)
-
-
-async def ensure_comparison(
-    client: Client, every: timedelta, schedule_id: str = comparison.SCHEDULE_ID, task_queue: str = TASK_QUEUE
-) -> None:
-    """Create the schedule of the comparison, or let it follow another interval; zero takes it away.
-
-    One that is missed is not made up for: the next compares all leads anyway.
-    """
-    handle = client.get_schedule_handle(schedule_id)
-    if not every:
-        try:
-            await handle.delete()
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-        return
-    intervals = [ScheduleIntervalSpec(every=every)]
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(ComparisonWorkflow.run, id=schedule_id, task_queue=task_queue),
-        spec=ScheduleSpec(intervals=intervals),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
-    )
-
-    def follow(known: ScheduleUpdateInput) -> ScheduleUpdate | None:
-        kept = known.description.schedule
-        if [one.every for one in kept.spec.intervals] == [every]:
-            return None
-        kept.spec = ScheduleSpec(intervals=intervals)
-        return ScheduleUpdate(schedule=kept)
-
-    try:
-        await client.create_schedule(schedule_id, schedule)
-    except ScheduleAlreadyRunningError:
-        await handle.update(follow)
 
 
 def daily(task_queue: str = TASK_QUEUE) -> Schedule:

@@ -17,7 +17,6 @@ from . import (
     signing,
     team,
     tracks,
-    webhooks,
 )
 
 PAGES = (
@@ -31,7 +30,6 @@ PAGES = (
     imports,
     duplicates,
     ops,
-    webhooks,
     tracks,
     launches,
     mails,

@@ -78,7 +78,7 @@ async def list_agreements(desk: AnyDesk, cursor: Other = None) -> Response:
         head = (await agreements.versions(session, only=shown))[0] if shown else None
         agreement = (await agreements.load(session, shown))[0] if shown else None
     return render(
-        desk.request, "agreements.html", versions=found[:SHOWN], shown=head,
+        desk.request, "agreements.html", versions=found[:SHOWN], shown=head, cursor=cursor,
         next=found[SHOWN - 1]["version"] if len(found) > SHOWN else None,
         sections=[one for one in sections(agreement) if one.id in ("definitions", "mql", "sla")] if agreement else [],
     )  # fmt: skip

@@ -33,8 +33,6 @@ HERE: Final = Path(__file__).parents[1]
 STATIC: Final = HERE / "static"
 UNKNOWN: Final = "–"
 """What stands where nothing is known."""
-_DAY: Final = 86_400
-_CAPITALS: Final = frozenset({"mql", "sal", "sql", "bant", "sla"})
 
 
 @dataclass(slots=True)
@@ -115,8 +113,6 @@ NAVIGATION: Final = (
     Entry("Operations", "Stuck leads",  "/ops/stuck",    ("ops",)),
     Entry("Operations", "Quarantine",   "/ops/quarantine", ("ops",)),
     Entry("Operations", "Deliveries",   "/ops/deliveries", ("ops",)),
-    Entry("Operations", "Webhooks",     "/ops/webhooks", ("ops",)),
-    Entry("Operations", "Audit log",    "/ops/audit",    ("ops",)),
     Entry("House",      "People",       "/people",       ("manager", "ops")),
 )
 HOME: Final = {"rep": "/queue", "manager": "/team", "marketing": "/leads", "ops": "/ops", "admin": "/queue"}
@@ -146,21 +142,13 @@ def error_page(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/sign-in?next={quote(there, safe='')}", 303)
     plain = problems.answer_to(error) or problems.fault(error)
     said = orjson.loads(plain.body)
-    page = render(request, "error.html", status=plain.status_code, problem=said)
-    if "retry-after" in plain.headers:
-        page.headers["Retry-After"] = plain.headers["retry-after"]
-    return page
-
-
-def opens_page(request: Request) -> bool:
-    """Tell whether a browser opens an address, and not a program."""
-    opened = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    return opened and not request.url.path.startswith(("/api/", "/v1/", "/static/"))
+    return render(request, "error.html", status=plain.status_code, problem=said)
 
 
 async def page_or_problem(request: Request, error: Exception) -> Response:
     """Answer what no route answers: a browser that opens an address gets a page, a program a problem."""
-    if not opens_page(request):
+    opened = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if not opened or request.url.path.startswith(("/api/", "/v1/", "/static/")):
         refused = problems.answer_to(error)
         assert refused is not None  # noqa: S101 - the table has HTTPException
         return refused
@@ -208,8 +196,8 @@ def _under(path: str, entry: str) -> bool:
 def policy(nonce: str) -> str:
     """Return the Content Security Policy of a page: our own files only, and scripts only with the nonce."""
     return (
-        f"default-src 'none'; object-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self';"
-        " connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
 
 
@@ -262,22 +250,10 @@ def span(length: timedelta | float | None) -> str:
     return sign + text
 
 
-def hours(length: timedelta | float | None) -> str:
-    """A length of business time: `31 h 20 min`; never in days, since a working day is not 24 hours, nor like others."""
-    if length is None:
-        return UNKNOWN
-    seconds = int(length.total_seconds() if isinstance(length, timedelta) else length)
-    if abs(seconds) < _DAY:
-        return span(seconds)
-    minutes = abs(seconds) % 3_600 // 60
-    text = f"{abs(seconds) // 3_600:,} h" + (f" {minutes} min" if minutes else "")
-    return f"−{text}" if seconds < 0 else text
-
-
 def words(name: object) -> str:
-    """A name from the code as people write it: `unable_to_reach` → `unable to reach`; MQL, BANT and SLA in capitals."""
-    said = str(name).replace("_", " ").split(" ")
-    return " ".join(word.upper() if word in _CAPITALS else word for word in said)
+    """A name from the code as people write it: `unable_to_reach` → `unable to reach`; MQL, SAL and SQL as they are."""
+    text = str(name).replace("_", " ")
+    return text.upper() if text in {"mql", "sal", "sql", "bant", "sla"} else text
 
 
 def number(value: float | None) -> str:
@@ -297,11 +273,6 @@ def to_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def pretty(value: Any) -> str:
-    """A value as JSON to be read."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-
-
 @cache
 def static(name: str) -> str:
     """Return the address of a file of ours: it changes with the content, so that browsers may keep it."""
@@ -319,11 +290,9 @@ TEMPLATES: Final = jinja2.Environment(
 TEMPLATES.filters |= {
     "when": when,
     "span": span,
-    "hours": hours,
     "words": words,
     "number": number,
     "share": share,
     "to_json": to_json,
-    "pretty": pretty,
 }
 TEMPLATES.globals |= {"static": static, "UNKNOWN": UNKNOWN}

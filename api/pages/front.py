@@ -10,9 +10,10 @@ from sqlmodel import col, select
 from lifecycle.stages import Stage
 from models.tables import Lead
 
-from ..auth import signed_in
+from ..auth import authenticate
 from ..health import parts_of
 from ..house import house
+from ..problems import Refused
 from .frame import HOME, PageRoute, render
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -25,8 +26,10 @@ async def front(request: Request) -> Response:
     parts = await parts_of(home)
     counts: dict[Any, int] = {}
     if parts["database"]:
-        if viewer := await signed_in(request):
-            return RedirectResponse(HOME[viewer.role], 303)
+        try:
+            return RedirectResponse(HOME[(await authenticate(request)).role], 303)
+        except Refused:
+            pass
         async with home.make() as session:
             counts = dict((await session.exec(select(Lead.stage, sa.func.count()).group_by(col(Lead.stage)))).all())
     stages = [(stage, counts.get(stage, 0)) for stage in Stage]

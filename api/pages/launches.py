@@ -34,7 +34,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 LaunchDesk = Annotated[Desk, page("marketing", "manager", "ops")]
 StartDesk = Annotated[Desk, page("marketing", "manager")]
 Became = Literal["waiting", "enrolled", "skipped"] | None
-Reason = Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")]
+Reason = Annotated[str | None, Query(max_length=500)]
 SHOWN: Final = 50
 RECENT: Final = 30
 AT_ONCE: Final = 500

@@ -1,22 +1,19 @@
 """Operations' desk: how all is, what each workflow did, what is stuck and its repair, what came to nothing."""
 
 import asyncio
-from dataclasses import asdict
-from datetime import date, datetime, time, timedelta
-from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from models.operations import names_of_people
 
-from .. import audit, ops
-from ..lead_query import BLANK
+from .. import ops
 from ..ops_schemas import RepairBody
 from ..problems import Refused
-from .frame import Desk, PageRoute, page, pretty, render
+from .frame import Desk, PageRoute, page, render
 
 router = APIRouter(prefix="/ops", include_in_schema=False, route_class=PageRoute)
 OpsDesk = Annotated[Desk, page("ops")]
@@ -109,14 +106,14 @@ async def workflow(
         desk.request, workflow_id, desk.viewer, run=run, raw=raw, limit=EVENTS, cursor=cursor
     )
     events = [
-        event | {"raw_text": pretty(event["raw"]) if raw else None}
+        event | {"raw_text": _pretty(event["raw"]) if raw else None}
         for event in history["items"]
         if routine or raw or not event["routine"]
     ]
     return render(
         desk.request, "ops/workflow.html", workflow=found, events=events, next=history["next"], raw=raw,
         routine=routine, found_by=(await _found_by(desk, found))[0],
-        hidden=len(history["items"]) - len(events), state_text=pretty(found["state"]) if found["state"] else None,
+        hidden=len(history["items"]) - len(events), state_text=_pretty(found["state"]) if found["state"] else None,
     )  # fmt: skip
 
 
@@ -149,7 +146,7 @@ async def quarantine(desk: OpsDesk, field: Text = "", cursor: UUID | None = None
 async def quarantined(desk: OpsDesk, message_id: UUID) -> Response:
     """Show one message whole, to be mended and taken again."""
     found = await ops.read_quarantined(desk.request, message_id, desk.viewer)
-    text = found["text"] if found["payload"] is None else pretty(found["payload"])
+    text = found["text"] if found["payload"] is None else _pretty(found["payload"])
     return render(desk.request, "ops/quarantined.html", message=found, text=text)
 
 
@@ -166,28 +163,9 @@ async def deliveries(desk: OpsDesk, state: Text = "", kind: Text = "", cursor: U
     )  # fmt: skip
 
 
-@router.get("/audit")
-async def audit_log(
-    desk: OpsDesk,
-    who: Annotated[str | None, BLANK, Query(max_length=320)] = None,
-    object_: Annotated[str | None, BLANK, Query(alias="object", max_length=100)] = None,
-    since: Annotated[date | None, BLANK, Query(alias="from")] = None,
-    until: Annotated[date | None, BLANK, Query(alias="to")] = None,
-    cursor: Annotated[str | None, BLANK, Query(max_length=200)] = None,
-) -> Response:
-    """List who did and saw what; days are the viewer's."""
-    midnight = partial(datetime.combine, time=time(0), tzinfo=desk.zone)
-    found = await audit.read_audit(
-        desk.request, desk.viewer, who=who, object_=object_, limit=SHOWN, cursor=cursor,
-        since=midnight(since) if since else None,
-        until=midnight(until + timedelta(days=1)) if until and until < date.max else None,
-    )  # fmt: skip
-    part = found if isinstance(found, dict) else asdict(found)
-    return render(
-        desk.request, "ops/audit.html", entries=part["items"], next=part["next"], who=who, object=object_,
-        since=since, until=until,
-    )  # fmt: skip
-
-
 STATES: Final = ("failed", "unknown", "bounced", "waiting", "sending", "sent", "kept", "skipped", "fell_back")
 KINDS: Final = ("mail", "alert")
+
+
+def _pretty(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -12,13 +12,11 @@ from models.reports import PATH
 
 from . import charts
 from .charts import Row
-from .frame import hours, number, share, span, words
+from .frame import number, share, span, words
 
 Figures = dict[str, Any]
 BARS: Final = 15
 """Bars of one chart; the table beside it has every row."""
-WIDE: Final = 5
-"""Columns of a table that fit half the width of a desk."""
 QUEUE: Final = "the queue"
 NONE: Final = "none"
 GOALS: Final = {"accepted": "accepted", "sql": "qualified", "won": "won"}
@@ -27,7 +25,6 @@ SAYS: Final[Mapping[str, Callable[[Any], str]]] = {
     "count":   number,
     "share":   share,
     "seconds": span,
-    "hours":   hours,
     "words":   lambda value: words(NONE if value is None else value),
     "text":    lambda value: NONE if value is None else str(value),
 }
@@ -74,11 +71,6 @@ class Panel:
     chart: Markup | None = None
     said: str = ""
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether its table needs the whole width, its chart beside it."""
-        return len(self.columns) > WIDE
-
 
 # --- the columns -----------------------------------------------------------------------------------------------------
 
@@ -123,13 +115,13 @@ _CLOCKS: Final = (
     Column("running", "Running", said="not ended, and not run out"),
     Column("handed_on", "Handed on", said="ended without breach by something else, such as a reassignment"),
     Column("compliance", "Kept", "share", "in time / (in time + breached)"),
-    Column("median_seconds", "Median", "hours", "hours of business time that the owner used until the answer"),
-    Column("p90_seconds", "90th percentile", "hours", "nine in ten took no longer"),
+    Column("median_seconds", "Median", "seconds", "business time that the owner used until the answer"),
+    Column("p90_seconds", "90th percentile", "seconds", "nine in ten took no longer"),
 )
 _SPEEDS: Final = (
     Column("count", "Tried", said="hand-overs whose lead somebody tried to reach"),
-    Column("median_seconds", "Median", "hours", "hours of business time from what the lead did to the first attempt"),
-    Column("p90_seconds", "90th percentile", "hours", "nine in ten took no longer"),
+    Column("median_seconds", "Median", "seconds", "business time from what the lead did to the first attempt"),
+    Column("p90_seconds", "90th percentile", "seconds", "nine in ten took no longer"),
     Column("wall_median_seconds", "By the wall clock", "seconds", "the median by the wall clock"),
     Column("wall_p90_seconds", "90th, wall clock", "seconds", "nine in ten, by the wall clock"),
     Column("system_median_seconds", "Baton's part", "seconds", "median from what the lead did to its hand-over"),
@@ -165,7 +157,6 @@ def funnel(found: Figures) -> list[Panel]:
         for one in found["stages"]
         if one["stage"] in PATH[1:]  # beside all in nurture, the others would be too small to see
     ]
-    nurture = next(one for one in found["stages"] if one["stage"] == PATH[0])
     names = [f"{one['from_stage']}_{one['to_stage']}" for one in found["conversions"]]
     sources = [
         {"source": one["source"], "entered": one["conversions"][0]["entered"]}
@@ -182,7 +173,7 @@ def funnel(found: Figures) -> list[Panel]:
         Panel(
             "stages", "Stages", _STAGES, found["stages"],
             charts.funnel("stages-chart", "Leads by stage", steps, number),
-            f"{number(nurture['leads'])} leads entered nurture in the period, {came[PATH[0]]}. The bars begin at MQL.",
+            "The bars are the leads that entered each stage with sales in the period.",
         ),
         Panel("conversions", "From stage to stage", _CONVERSIONS, found["conversions"]),
         Panel(
@@ -252,7 +243,7 @@ def sla(found: Figures, *, alone: bool) -> list[Panel]:
         whole,
         Panel(
             "speed_owners", "Speed to lead, by who tried first", (_OWNER, *_SPEEDS), speed["owners"],
-            charts.bars("speed-chart", "Median speed to lead, by who tried first", fast[:BARS], hours),
+            charts.bars("speed-chart", "Median speed to lead, by who tried first", fast[:BARS], span),
             "The bars are medians in business time.",
         ),
         Panel("speed_teams", "Speed to lead, by team", (_MANAGER, *_SPEEDS), speed["teams"]),

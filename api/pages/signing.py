@@ -1,16 +1,14 @@
 """Signing in and out: the only forms that work without JavaScript, so that everything can be read without it."""
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from models.users import digest, mark
 from models.web_sessions import LONGEST, TooManyTries, sign_in, sign_out
 
-from ..auth import address_of, authenticate, cookie_name, require_same_origin, session_token, signed_in
+from ..auth import authenticate, cookie_name, require_same_origin, session_token
 from ..house import House, house
 from ..problems import Refused
 from .frame import HOME, PageRoute, render, span
@@ -23,8 +21,9 @@ FIELD: Final = 1_024
 @router.get("/sign-in")
 async def ask(request: Request, next: str = "") -> Response:  # noqa: A002 - the field's usual name
     """Show the form, or send on whoever is signed in."""
-    viewer = await signed_in(request)
-    if viewer is None:
+    try:
+        viewer = await authenticate(request)
+    except Refused:
         return render(request, "sign_in.html", next=next, email="", problem=None)
     return RedirectResponse(_own_path(next) or HOME[viewer.role], 303)
 
@@ -38,8 +37,8 @@ async def enter(
 ) -> Response:
     """Sign in; whoever was signed in with this browser is signed out."""
     require_same_origin(request)
-    home, address, agent = house(request), address_of(request), request.headers.get("user-agent", "")
-    request.state.tried = email
+    home, client = house(request), request.client
+    address, agent = (client.host if client else ""), request.headers.get("user-agent", "")
     problem, status = "E-mail address and password do not belong together.", 401
     token = None
     try:
@@ -49,7 +48,6 @@ async def enter(
     if token is None:
         return render(request, "sign_in.html", status=status, next=next, email=email, problem=problem)
     await _forget(home, request)
-    request.state.shown = f"password, session {mark(digest(token))}"
     response = RedirectResponse(_own_path(next) or "/", 303)
     name = cookie_name(home.settings)
     response.set_cookie(
@@ -64,14 +62,10 @@ async def leave(request: Request) -> Response:
     """Sign out; the session's token is worth nothing from then on."""
     require_same_origin(request)
     home = house(request)
-    with suppress(Refused):  # whose session it was is noted
-        await authenticate(request)
     await _forget(home, request)
     response = RedirectResponse("/sign-in", 303)
     name = cookie_name(home.settings)
     response.delete_cookie(name, path="/", httponly=True, samesite="lax", secure=name.startswith("__Host-"))
-    if name.startswith("__Host-"):  # browsers take it on https only
-        response.headers["Clear-Site-Data"] = '"cache", "storage"'
     return response
 
 

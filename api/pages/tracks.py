@@ -36,8 +36,7 @@ Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 StepPath = Annotated[str, Query(pattern=r"^[0-9]{1,3}(\.(then|else|otherwise)\.[0-9]{1,3}){0,20}$")]
 FOUND: Final = 8
 IN_A_FRAME: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox",
-    "X-Frame-Options": "SAMEORIGIN",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
 }
 """A mail brings styles of its own; it gets nothing else: no script, no picture, no way out of its frame."""
 # fmt: off

@@ -146,13 +146,9 @@ function make(numbers) {
 
 const called = ({ label, hint, kind }) => `${label} ${hint} ${kind}`;
 
-// what saving refuses stands where the check tells it, each with the way to its line, and nowhere else
-form.addEventListener("answered", (event) => {
-  const { ok, body } = event.detail;
-  if (ok || !body.errors?.some((error) => error.line)) return;
-  event.preventDefault();
-  tellErrors(body);
-  $("#problems").scrollIntoView({ block: "nearest" });
+// what saving refuses stands beside the text too, each with the way to its line
+form.addEventListener("answered", ({ detail: { ok, body } }) => {
+  if (!ok && body.errors?.some((error) => error.line)) tellErrors(body);
 });
 
 if (text.value !== text.defaultValue) check();  // a browser gave back what was written before a reload

@@ -27,8 +27,6 @@ document.addEventListener("submit", (event) => {
 
 async function send(form, button) {
   if (form.getAttribute("aria-busy") === "true") return;
-  const unlike = $$("[data-must]", form).find((one) => one.value.trim() !== one.dataset.must);
-  if (unlike) return clearProblems(form), showProblem(form, { errors: [{ field: unlike.name, detail: `This is not “${unlike.dataset.must}”.` }] });
   if (form.dataset.sure && !confirm(filled(form.dataset.sure, form))) return;
   const dialog = form.closest("dialog");
   const row = document.getElementById(dialog?.dataset.about ?? form.closest("[data-row]")?.id ?? "");
@@ -42,16 +40,16 @@ async function send(form, button) {
   busy(true, form, row);
   const answer = await ask(request);
   busy(false, form, row);
-  const shown = !form.dispatchEvent(new CustomEvent("answered", { detail: answer, cancelable: true }));
+  form.dispatchEvent(new CustomEvent("answered", { detail: answer }));
   if (!answer.ok) {
-    if (!shown) showProblem(form, answer.body);
+    showProblem(form, answer.body);
     if (answer.status === 409) look();
     return;
   }
   if (dialog) dialog.close();
   const said = form.dataset.said && filled(form.dataset.said, form, answer.body);
   const then = filled(button?.dataset.then ?? form.dataset.then ?? "stay", form, answer.body);
-  if (form.dataset.shows) return showAnswer(form, answer.body), look();
+  if (form.dataset.shows) return showAnswer(form, answer.body);
   if (form.dataset.reset !== undefined) form.reset();
   if (then === "reload") return keepForNextPage(said), location.reload();
   if (then.startsWith("/")) return keepForNextPage(said), location.assign(then);
@@ -96,10 +94,9 @@ function valueOf(input, form) {
     return ticked.length || input.dataset.empty ? ticked : undefined;
   }
   const text = input.value.trim();
-  if (!text) return { null: null, list: [], text: "" }[input.dataset.empty];
+  if (!text) return input.dataset.empty === "null" ? null : input.dataset.empty === "list" ? [] : undefined;
   if (input.dataset.type === "list") return text.split(/[,\n]/).map((one) => one.trim()).filter(Boolean);
   if (input.dataset.type === "yes") return text === "true";
-  if (input.type === "datetime-local") return new Date(text).toISOString();
   if (input.dataset.type === "json") {
     try { return JSON.parse(text); } catch (error) { throw new Error(`${input.name}: is no JSON (${error.message})`); }
   }
@@ -289,7 +286,8 @@ function count() {
 }
 
 function length(seconds) {
-  const [h, m, s] = [seconds / 3600, (seconds % 3600) / 60, seconds % 60].map(Math.floor);
+  const [d, h, m, s] = [seconds / 86400, (seconds % 86400) / 3600, (seconds % 3600) / 60, seconds % 60].map(Math.floor);
+  if (d) return h ? `${d} d ${h} h` : `${d} d`;
   if (h) return m ? `${h} h ${m} min` : `${h} h`;
   return m ? `${m} min ${String(s).padStart(2, "0")} s` : `${s} s`;
 }

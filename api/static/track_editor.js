@@ -27,7 +27,7 @@ const sorted = (value) => Array.isArray(value) ? value.map(sorted) : value && ty
   ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, inner]) => [key, sorted(inner)])) : value;
 
 function whereOf(lines) {
-  const where = Object.create(null);  // a property may be called __proto__
+  const where = {};
   for (const line of lines.split("\n").filter((one) => one.trim())) {
     const [, name, operator, value] = line.match(/^\s*([^=<>]*?)\s*(>=|<=|=)\s*(.*)$/) ?? [];
     if (!name) throw new Error(`“${line.trim()}” is no property with its value, such as form = contact_sales`);

@@ -27,8 +27,6 @@ from workflows.gate import standing
 
 AT_ONCE: Final = 6
 PATIENCE: Final = 120.0
-EVERYTHING: Final = "everything"
-"""Every part and the supervisor, killed together; somebody starts it again."""
 BANT: Final = {"budget": True, "authority": True, "need": True, "timeline": False}
 TRY: Final = ("attempts", {"channel": "call", "outcome": "no_answer"})
 STORIES: Final[tuple[tuple[tuple[str, dict[str, Any]], ...], ...]] = (
@@ -180,12 +178,8 @@ class Campaign:
         self._strike, self._struck = strike, asyncio.Event()
         await self._struck.wait()
         await asyncio.sleep(delay)
+        self._house.kill(part)
         began = time.monotonic()
-        if part == EVERYTHING:
-            self._house.crash()
-            self._house.begin()
-        else:
-            self._house.kill(part)
         while time.monotonic() - began < PATIENCE:
             try:
                 answer = await self._http.post(f"/api/leads/{self._probe}/enroll", json={"track": "related-content"})

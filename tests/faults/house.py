@@ -27,14 +27,10 @@ ROOT: Final = Path(__file__).parents[2]
 WRITE_KEY: Final = "write-key-of-the-tests"
 ADMIN_TOKEN: Final = "admin-token-of-the-tests"
 PATIENCE: Final = 60.0
-PARTS: Final = ("postgres", "temporal", "worker", "web")
 
 
 class House:
-    """A running server: its address, its parts' processes, its database and its command line.
-
-    `tree` is where its code is, `outer` what its environment has besides: both may be others at its next start.
-    """
+    """A running server: its address, its parts' processes, its database and its command line."""
 
     def __init__(self, data_dir: Path, **more: Any) -> None:
         web, temporal, ui = _free_ports(3)
@@ -52,41 +48,28 @@ class House:
         self.http = httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=30, trust_env=False
         )
-        self.tree, self.outer = ROOT, dict[str, str]()
+        self._environment = self.settings.environment() | {"BATON_DATABASE_URL": "", "BATON_TEMPORAL_ADDRESS": ""}
         self._output = data_dir.parent / "output"
         self._process: subprocess.Popen[bytes] | None = None
-        self._manager = ""
-
-    def environment(self) -> dict[str, str]:
-        """What its processes are started with; Python keeps what it compiled, as it does wherever nobody forbids it."""
-        mine = {"BATON_DATABASE_URL": "", "BATON_TEMPORAL_ADDRESS": "", "PYTHONPATH": str(self.tree)}
-        mine |= {"PYTHONDONTWRITEBYTECODE": ""}
-        return self.settings.environment() | mine | self.outer
 
     def start(self) -> None:
         """Start the server; return when it is ready."""
-        self.begin()
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "serve"],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         until(self._is_ready)
 
-    def begin(self) -> subprocess.Popen[bytes]:
-        """Start the server, and wait for nothing."""
-        with self._output.open("ab") as output:
-            self._process = self.run("serve", stdout=output, stderr=subprocess.STDOUT)
-        return self._process
-
-    def run(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a command of `baton` with the server's environment, and wait for nothing."""
-        command = [sys.executable, "-m", "cli", *words]
-        return subprocess.Popen(command, cwd=self.tree, env=self.environment(), **options)
-
-    def stop(self) -> int:
-        """Stop the server in good order; return its exit code."""
-        if self._process is None:
-            return 0
-        self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(20)
-        self._process = None
-        return code
+    def stop(self) -> None:
+        """Stop the server in good order."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(20)
+            self._process = None
 
     def said(self) -> str:
         """All that the server wrote on its console."""
@@ -94,40 +77,19 @@ class House:
 
     def pid_of(self, part: str) -> int:
         """The process of one part: postgres, temporal, worker or web."""
-        return self.noted()[part]
+        noted = json.loads((self.settings.data_dir / "parts.json").read_text())
+        return int(noted[part][0])
 
-    def noted(self) -> dict[str, int]:
-        """The process of each part that was started."""
-        try:
-            noted = json.loads((self.settings.data_dir / "parts.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return {part: int(pid) for part, (pid, _, _) in noted.items()}
-
-    def pids(self) -> dict[str, int]:
-        """The process of each part that stays up."""
-        return {part: self.pid_of(part) for part in PARTS}
-
-    def kill(self, *parts: str) -> None:
-        """End parts as a crash would, all at once."""
-        for pid in [self.pid_of(part) for part in parts]:
-            os.kill(pid, signal.SIGKILL)
-
-    def crash(self) -> None:
-        """End every part and the supervisor at once, as a machine that loses its processes would."""
-        assert self._process is not None
-        for pid in (self._process.pid, *self.pids().values()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
-        self._process = None
+    def kill(self, part: str) -> None:
+        """End one part as a crash would."""
+        os.kill(self.pid_of(part), signal.SIGKILL)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `baton` beside the server."""
         return subprocess.run(
             [sys.executable, "-m", "cli", *words],
-            cwd=self.tree,
-            env=self.environment(),
+            cwd=ROOT,
+            env=self._environment,
             capture_output=True,
             text=True,
             check=False,
@@ -180,25 +142,12 @@ class House:
         for name, role in (("manager", "manager"), ("rep1", "rep"), ("rep2", "rep"), ("rep3", "rep")):
             person = {"email": f"{name}@baton.test", "name": name, "role": role, "password": "correct horse"}
             self.post("/api/users", person)
-        self._manager = self.post("/api/users/manager@baton.test/tokens", {"label": "tests"})["token"]
-        self.agree(**parts)
-
-    def agree(self, **parts: Any) -> None:
-        """Put the example agreement in force, signed by both sides; `parts` of it may be others."""
+        manager = self.post("/api/users/manager@baton.test/tokens", {"label": "tests"})["token"]
         example = yaml.safe_load((ROOT / "agreements" / "midmarket.yaml").read_text())
         version = self.post("/api/agreements", example | parts)["version"]
         self.post(f"/api/agreements/{version}/sign", {"side": "marketing"})
-        self.post(f"/api/agreements/{version}/sign", {"side": "sales"}, token=self._manager)
+        self.post(f"/api/agreements/{version}/sign", {"side": "sales"}, token=manager)
         self.post(f"/api/agreements/{version}/activate", {"in_flight": "stay"})
-
-    @contextmanager
-    def agreed(self, **parts: Any) -> Iterator[None]:
-        """Have other `parts` of the agreement in force for the length of a block."""
-        self.agree(**parts)
-        try:
-            yield
-        finally:
-            self.agree()
 
     def _is_ready(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.said()
@@ -231,12 +180,9 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def serving(
-    data_dir: Path, parts: dict[str, Any] | None = None, *, outer: dict[str, str] | None = None, **more: Any
-) -> Iterator[House]:
+def serving(data_dir: Path, parts: dict[str, Any] | None = None, **more: Any) -> Iterator[House]:
     """Serve on a data directory for the length of a block, open for business; `more` are settings."""
     house = House(data_dir, **more)
-    house.outer |= outer or {}
     try:
         house.start()
         house.open_for_business(**(parts or {}))

@@ -17,9 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from lifecycle.lead import Fact, Move
 from lifecycle.stages import Event, Stage, rule_for
-from models import reports, stays
+from models import reports
 from models.reports import Period
 from models.session import make_engine, sessions
 from models.tables import ClockSpell, Lead, TimelineEntry, User
@@ -43,7 +42,6 @@ class Story:
     def __init__(self, source: str | None, created: str) -> None:
         self._when = {0: (on(created), "")}
         self._rows: list[TimelineEntry | ClockSpell] = []
-        self._moves: list[Move] = []
         self.lead = Lead(profile={"source": source} if source else {}, created_at=on(created))
 
     async def write(self, session: AsyncSession) -> None:
@@ -51,8 +49,6 @@ class Story:
         await session.flush()
         session.add_all(self._rows)
         await session.flush()
-        for version, move in enumerate(self._moves, 1):
-            await stays.keep(session, self.lead, version, move)
 
     def move(self, at: str, event: Event, by: User | None = None, **said: Any) -> int:
         """Let the lead go where the table sends it; returns the version."""
@@ -60,9 +56,6 @@ class Story:
         assert rule is not None, f"{event} in {self.lead.stage}"
         self.lead.stage, self.lead.version = rule.target, self.lead.version + 1
         self._when[self.lead.version] = on(at), event.value
-        self._moves.append(
-            Move(event=event, source=rule.source, target=rule.target, effect=rule.effect, at=on(at), fact=Fact())
-        )
         self._rows.append(
             TimelineEntry(
                 lead_id=self.lead.id,
@@ -528,6 +521,6 @@ async def test_a_report_asks_as_many_questions_of_many_leads_as_of_none(engine: 
 
     sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
     try:
-        assert await questions(MARCH) == await questions(LONG_AGO) == [2, 2, 1, 2]
+        assert await questions(MARCH) == await questions(LONG_AGO) == [3, 2, 1, 2]
     finally:
         sa.event.remove(engine.sync_engine, "before_cursor_execute", note)

@@ -15,8 +15,6 @@ from models import retention
 from models.retention import RULES
 from models.session import Sessions, make_engine, sessions
 from models.tables import (
-    AuditEntry,
-    Comparison,
     Engagement,
     IdempotencyKey,
     Identity,
@@ -115,15 +113,10 @@ async def a_past(make: Sessions) -> dict[str, UUID]:
                         )
                         for state in ("delivered", "waiting")
                     ]  # fmt: skip
-                case "comparisons":
-                    rows = [Comparison(id=uuid4(), began_at=at, seen_at=at, leads=1, outcomes={"well": 1})]
                 case "sessions":
                     rows = [WebSession(digest=name.encode(), user_id=user.id, created_at=at, seen_at=NOW)]
                 case "tries":
                     rows = [Throttle(key=name, free_at=at)]
-                case "audit":  # the last one that is too old stays, as the beginning of the chain
-                    places = (1, 2) if age == 1 else (3,)
-                    rows = [AuditEntry(at=at, action=name, status=200, place=place) for place in places]
             await add(make, *rows)
     return {"lead": lead.id, "rests": rests.id}
 

@@ -239,7 +239,7 @@ async def test_an_erased_person_is_found_nowhere(
         assert found_in(held) >= {NAME, EMAIL, SECOND, OLD, PHONE, NOTE, PAIN, UTM, COMPANY, BROKEN, VISITOR}
 
         answer = await admin.delete(f"/api/leads/{lead_id}")
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 204, answer.text
 
         assert (await admin.get(f"/api/leads/{lead_id}")).status_code == 404
         assert found_in(await asyncio.to_thread(dumped, postgres)) == set()

@@ -31,7 +31,6 @@ VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {
     "/launches/{launch_id}": ("?state=enrolled",),
     "/launches/new": ("?track=news&field=country&op=in&value=US", "?track=news&owner=nobody@baton.test"),
     "/mails": ("?state=skipped&track=welcome",),
-    "/ops/webhooks/{webhook_id}": ("?state=failed",),
     "/people": ("?role=rep&sort=-name", "?state=deactivated"),
     "/people/holidays": ("?date=2031-01-02",),
     "/queue": ("?stage=mql", "?stage=sal"),

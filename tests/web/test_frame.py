@@ -138,7 +138,7 @@ def test_a_move_is_told_with_where_it_led_and_what_follows() -> None:
     }  # fmt: skip
     one = told(entry)
     assert (one.head, one.look) == ("Rejected: SAL → nurture", "stage")
-    assert one.details == ("reason: no BANT",)
+    assert one.details == ("reason: no bant",)
     assert one.dates == (("wakes on", NOON.isoformat()),)
     assert one.note == {"note": "next year"}
 

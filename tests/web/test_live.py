@@ -6,13 +6,11 @@ from uuid import uuid4
 
 import pytest_asyncio
 
-from agreements.reader import read_agreement
 from api.live import Live
 from lifecycle.lead import Moment
-from models.agreements import add_draft
 from models.live import Moved
 from models.users import Viewer
-from tests.support import MIDMARKET, Relay
+from tests.support import Relay
 
 PATIENCE = 30
 
@@ -53,13 +51,6 @@ async def test_a_manager_is_told_of_a_lead_that_nobody_has(ear: Live, relay: Rel
         await say(relay, None)
         await asyncio.wait_for(team.wait(), PATIENCE)
         assert not rep.is_set()
-
-
-async def test_everybody_is_told_that_the_agreement_changed(ear: Live, relay: Relay) -> None:
-    with ear.page(viewer("rep")) as rep, ear.page(viewer("marketing")) as marketer:
-        await add_draft(relay.make, read_agreement(MIDMARKET), MIDMARKET, None)
-        for heard in (rep, marketer):
-            await asyncio.wait_for(heard.wait(), PATIENCE)
 
 
 async def test_a_lead_that_moves_in_its_workflow_is_heard_of(ear: Live, relay: Relay) -> None:

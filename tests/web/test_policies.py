@@ -1,9 +1,7 @@
 """Who may what: every route says it, all routes together are pinned, and what is another's is not there."""
 
-from api.auditing import PLAIN
 from api.auth import PUBLIC
-from tests.web.pages import ASKED
-from tests.web.policies import ENDLESS, FILE, QUESTIONS, policy_of, routes, table
+from tests.web.policies import FILE, policy_of, routes, table
 from tests.web.world import World
 
 
@@ -33,13 +31,3 @@ async def test_a_lead_of_somebody_else_is_not_there(world: World) -> None:
                 assert answer.status_code == 404, f"{role}: {route.path}"
                 assert world.others["lead_id"] not in answer.text.replace(answer.request.url.path, "")
     assert asked > 10
-
-
-async def test_what_is_read_without_being_noted_shows_nobody(world: World) -> None:
-    named = {word for name in world.leads if " " in name for word in (name, f"{name.split()[0].lower()}.")}
-    shows = {}
-    for path in sorted(PLAIN - ENDLESS):
-        answer = await world.admin.get(world.page(path + ASKED.get(path, QUESTIONS.get(path, ""))))
-        assert answer.status_code in (200, 303), path
-        shows[path] = [word for word in named if word in answer.text]
-    assert {path: words for path, words in shows.items() if words} == {}

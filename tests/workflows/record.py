@@ -23,7 +23,6 @@ from tests.workflows.conftest import Months
 from tests.workflows.journey import eight_months
 from tests.workflows.test_eight_months import GOLDEN
 from tests.workflows.test_lead import a_sal, an_mql, history, ready
-from workflows.comparison import ComparisonWorkflow
 from workflows.names import workflow_id
 from workflows.retention import RetentionWorkflow
 
@@ -164,11 +163,3 @@ async def test_record_a_night_of_forgetting(relay: Relay) -> None:
     )
     await handle.result()
     keep("retention", await handle.fetch_history())
-
-
-async def test_record_a_comparison(relay: Relay) -> None:
-    handle = await relay.client.start_workflow(
-        ComparisonWorkflow.run, id="comparison-recorded", task_queue=relay.task_queue
-    )
-    await handle.result()
-    keep("comparison", await handle.fetch_history())

@@ -7,17 +7,12 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlmodel import col, select
 from temporalio.client import WorkflowHistory
 
-from activities.contracts import Settlement
-from activities.projection import Projection
 from lifecycle.commands import Accept, Assign, Close, Enroll, LogAttempt, Qualify, Reject, Reopen, Return
-from lifecycle.lead import Fact, Moment, NotPossible, advance
+from lifecycle.lead import Moment, NotPossible
 from lifecycle.reasons import Bant, Channel, Outcome, Reason, Verdict
 from lifecycle.stages import ClockKind, Event, Stage
-from models.leads import fresh_state
-from models.tables import Stay
 from tests.support import GOOD, Relay
 from workflows.gate import LeadUnknown, decide
 from workflows.names import workflow_id
@@ -59,21 +54,6 @@ async def test_an_arrival_is_nurtured_on_the_default_track(relay: Relay) -> None
     await relay.tell(lead_id, Moment(key="1:a", cause="arrival", at=relay.now(), cycle=1, prequalified=True))
     lead = await relay.projection(lead_id)
     assert (lead.stage, lead.track, lead.owner_id) == (Stage.NURTURE, "welcome", None)
-
-
-async def test_a_move_that_is_settled_again_is_one_stay_and_one_that_never_reached_the_workflow_is_none(
-    relay: Relay,
-) -> None:
-    lead_id, projection = await relay.a_lead(), Projection(relay.make)
-    state = fresh_state(await relay.projection(lead_id))
-    for event in (Event.PREQUALIFIED, Event.RULED_OUT):
-        moved, move = advance(state, event, relay.now(), Fact(cause="test"))
-        for _ in range(2):  # a local activity may run twice
-            await projection.settle(Settlement(lead=moved, move=move))
-    async with relay.make() as session:
-        query = select(Stay).where(Stay.lead_id == lead_id).order_by(col(Stay.version))
-        found = [(stay.version, stay.stage, stay.left_for) for stay in await session.exec(query)]
-    assert found == [(0, Stage.INQUIRY, Stage.DISQUALIFIED), (1, Stage.DISQUALIFIED, None)]
 
 
 async def test_a_whole_life_costs_at_most_sixty_events_and_names_nobody(

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,7 +21,7 @@ from models import forwarding, leads, merges, outreach
 from models.ingest import ingest
 from models.leads import save_lead
 from models.session import in_transaction, make_engine, sessions
-from models.tables import ClockSpell, Engagement, Identity, Lead, Mail, Merge, OutboxMoment, Stay
+from models.tables import ClockSpell, Engagement, Identity, Lead, Mail, Merge, OutboxMoment
 from ops.rebuild import rebuild
 from ops.verify import compare
 from tests.models.test_ingest import HOUR, a_message
@@ -382,32 +381,6 @@ async def test_the_kept_lead_keeps_what_happened_since(house: Relay, marketer: U
     await is_whole(house)
 
 
-async def test_a_stage_that_was_taken_over_counts_once_until_the_two_are_taken_apart(
-    house: Relay, marketer: UUID
-) -> None:
-    kept, other = await a_lead_in(house, Stage.NURTURE), await a_lead_in(house, Stage.MQL)
-    (began,) = [stay.begun_at for stay in await stays_of(house, other) if stay.stage is Stage.MQL]
-    merge = await merged(house, kept, other, marketer)
-    await house.decide(kept, Accept(by=(await house.standing(kept)).owner or ""))
-    both = [stay for lead_id in (other, kept) for stay in await stays_of(house, lead_id) if stay.stage is Stage.MQL]
-    assert [(stay.begun_at, stay.taken_over, stay.left_for) for stay in both] == [
-        (began, None, None),
-        (began, merge.id, Stage.SAL),
-    ]
-    await undone(house, merge, marketer)
-    theirs = {lead_id: await stays_of(house, lead_id) for lead_id in (kept, other)}
-    counted = [[stay.stage for stay in stays if stay.taken_over is None] for stays in theirs.values()]
-    assert counted == [
-        [Stage.INQUIRY, Stage.NURTURE, Stage.MQL, Stage.SAL],
-        [Stage.INQUIRY, Stage.MQL],
-    ]
-
-
-async def stays_of(relay: Relay, lead_id: UUID) -> list[Stay]:
-    async with relay.make() as session:
-        return list(await session.exec(select(Stay).where(Stay.lead_id == lead_id).order_by(col(Stay.version))))
-
-
 async def test_the_clock_of_a_lead_that_comes_back_has_the_time_left_that_it_had(house: Relay, marketer: UUID) -> None:
     kept, other = await a_lead_in(house, Stage.SAL), await a_lead_in(house, Stage.MQL)
     merge = await merged(house, kept, other, marketer)
@@ -541,19 +514,3 @@ async def test_an_unknown_lead_is_merged_with_nobody(house: Relay, marketer: UUI
         await begin(house, lead_id, lead_id, marketer)
     with pytest.raises(LeadUnknown):
         await house.decide(uuid4(), Accept(by="u"))
-
-
-async def test_the_timeline_tells_a_migration_the_stays_that_the_projection_kept(house: Relay) -> None:
-    """After all that happened in this house."""
-    fill = import_module("migrations.versions.a3d5c7e91b24_stays_of_leads").FILL
-    every = select(Stay).order_by(col(Stay.lead_id), col(Stay.version))
-    async with house.make() as session:
-        kept = [stay.model_dump() for stay in await session.exec(every)]
-        await session.exec(sa.delete(Stay).where(col(Stay.version) > 0))
-        await session.exec(sa.update(Stay).values(ended_version=None, ended_at=None, left_for=None))
-        await session.exec(sa.text(fill))  # type: ignore[call-overload]
-        session.expire_all()
-        told = [stay.model_dump() for stay in await session.exec(every)]
-        await session.rollback()
-    assert len(kept) > len({stay["lead_id"] for stay in kept}) > 0
-    assert told == kept
