@@ -12,9 +12,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lifecycle.stages import Stage
 
+from . import mails as of_mails
+from . import webhooks
 from .forwarding import kept_of
 from .keyset import Page
-from .mails import UNDER_WAY
 from .tables import (
     Delivery,
     EffectEntry,
@@ -185,7 +186,7 @@ async def backlogs(session: AsyncSession, now: datetime) -> dict[str, dict[str, 
     alerts = select(
         sa.func.count(), sa.func.min(EffectEntry.at), sa.func.count(col(EffectEntry.mailbox).distinct())
     ).where(col(EffectEntry.mailbox).is_not(None), col(EffectEntry.message_id).is_(None))
-    mails = select(sa.func.count(), sa.func.min(Mail.created_at)).where(col(Mail.state).in_(UNDER_WAY))
+    mails = select(sa.func.count(), sa.func.min(Mail.created_at)).where(col(Mail.state).in_(of_mails.UNDER_WAY))
     waiting, oldest = (await session.exec(outbox)).one()
     told, first, mailboxes = (await session.exec(alerts)).one()
     leaving, written = (await session.exec(mails)).one()
@@ -198,7 +199,7 @@ async def backlogs(session: AsyncSession, now: datetime) -> dict[str, dict[str, 
         .where(Delivery.state == "failed", Message.text != "")
     )
     events = select(sa.func.count(), sa.func.min(WebhookDelivery.at)).where(
-        col(WebhookDelivery.state).in_(["waiting", "sending"])
+        col(WebhookDelivery.state).in_(webhooks.UNDER_WAY)
     )
     untold, earliest = (await session.exec(events)).one()
     gave_up = select(sa.func.count()).select_from(Webhook).where(col(Webhook.gave_up_at).is_not(None))

@@ -41,12 +41,8 @@ async def sign_in(make: Sessions, email: str, password: str, *, address: str, ag
     An unknown address takes as long as a wrong password. Raises TooManyTries, also for the right password then: who
     guesses must not learn that this was it.
     """
-    tries = [
-        (key, burst, each)
-        for key, (burst, each) in zip(
-            (f"sign-in:{email.strip().lower()}", f"sign-in from:{address}"), TRIES, strict=True
-        )
-    ]
+    keys = (f"sign-in:{email.strip().lower()}", f"sign-in from:{address}")
+    tries = [(key, *limit) for key, limit in zip(keys, TRIES, strict=True)]
     await _try(make, tries, at)
     async with make() as session:
         user = await check_password(session, email, password)

@@ -32,7 +32,6 @@ PATIENCE: Final = timedelta(days=5)
 """A webhook that took nothing for so long is disabled."""
 QUICK_TRIES: Final = 3
 """An address that was silent for days gets the quick tries of a new event before it is given up."""
-"""Deliveries that came to their end are forgotten after that."""
 TEST: Final = "webhook.test"
 UNDER_WAY: Final = ("waiting", "sending")
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel
 
+from lifecycle.storyline import WEEKDAYS
 from models import agreements
 from models.leads import counts_with_sales
 from models.staff import Sort, State, clocks_due_from, holidays_from, managers, person, staff
@@ -28,10 +29,6 @@ AnyDesk = Annotated[Desk, page(*EVERYONE)]
 SHOWN: Final = 50
 # fmt: off
 STATES: Final[dict[State, str]] = {"active": "active", "away": "away now", "deactivated": "deactivated"}
-DAYS: Final = {
-    "mon": "Monday", "tue": "Tuesday", "wed": "Wednesday", "thu": "Thursday", "fri": "Friday", "sat": "Saturday",
-    "sun": "Sunday",
-}
 _BROWSERS: Final = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("HeadlessChrome/", "Chrome"),
                     ("Chrome/", "Chrome"), ("Safari/", "Safari"))
 _SYSTEMS: Final = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"),
@@ -106,7 +103,7 @@ async def _show(desk: Desk, who: str, template: str) -> Response:
     return render(
         request, template, person=found, own=own, tokens=tokens, absences=absences, changes=changes, facts=facts,
         sessions=[one | {"name": browser(one["agent"])} for one in sessions], managers=bosses, roles=ROLES,
-        counts=counts, agreed=agreed, days=DAYS, zones=_zones(), sells=found["role"] in SALES,
+        counts=counts, agreed=agreed, days=WEEKDAYS, zones=_zones(), sells=found["role"] in SALES,
         absents=own or viewer.role == "admin" or UUID(found["id"]) in viewer.team,
     )  # fmt: skip
 
