@@ -25,8 +25,14 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => { for (const one of blank) one.disabled = false; });
 });
 
+const looking = new WeakSet();  // forms of which a script, and no person, asks something
+const pressed = new WeakMap();  // the button that a person pressed meanwhile: it waits for the answer
+
 async function send(form, button) {
-  if (form.getAttribute("aria-busy") === "true") return;
+  if (form.getAttribute("aria-busy") === "true") {
+    if (button && looking.has(form)) pressed.set(form, button);
+    return;
+  }
   if (form.dataset.sure && !confirm(filled(form.dataset.sure, form))) return;
   const dialog = form.closest("dialog");
   const row = document.getElementById(dialog?.dataset.about ?? form.closest("[data-row]")?.id ?? "");
@@ -38,14 +44,19 @@ async function send(form, button) {
     return showProblem(form, { detail: error.message, errors: [] });
   }
   busy(true, form, row);
+  if (!button) looking.add(form);
   const answer = await ask(request);
+  looking.delete(form);
   busy(false, form, row);
+  const next = pressed.get(form);
+  pressed.delete(form);
   form.dispatchEvent(new CustomEvent("answered", { detail: answer }));
   if (!answer.ok) {
     showProblem(form, answer.body);
     if (answer.status === 409) look();
     return;
   }
+  if (next) return queueMicrotask(() => send(form, next));
   if (dialog) dialog.close();
   const said = form.dataset.said && filled(form.dataset.said, form, answer.body);
   const then = filled(button?.dataset.then ?? form.dataset.then ?? "stay", form, answer.body);

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from models.tables import Lead
 from tests.web.browser import Tab, sign_in
@@ -258,6 +258,33 @@ async def test_a_file_with_errors_is_mapped_imported_and_undone(world: World, br
         await page.get_by_role("button", name="Undo").click()
         await expect(page.locator(".head .tag").first).to_have_text("undone")
     assert (await world.ask("mia", "GET", "/api/leads?q=fair.test"))["items"] == []
+
+
+async def test_import_that_is_pressed_while_the_file_is_looked_at_waits_for_the_look(
+    world: World, browser: Browser, tmp_path: Any
+) -> None:
+    file, answers = tmp_path / "one.csv", asyncio.Event()
+    await asyncio.to_thread(file.write_text, "Who,email\nGuest,one@pressed.test\n")
+
+    async def late(route: Route) -> None:
+        await answers.wait()
+        await route.continue_()
+
+    async with at_the_desk_of(world, browser, "mia") as page:
+        await page.goto("/imports/new")
+        await page.locator("input[type=file]").set_input_files(file)
+        await expect(page.locator("#summary")).to_contain_text("1 good")
+        await page.route("**/api/imports/preview", late)
+        becomes = page.get_by_label("Who becomes")
+        await becomes.fill("name")
+        await becomes.press("Tab")
+        await expect(page.locator("#import")).to_have_attribute("aria-busy", "true")
+        await page.get_by_role("button", name="Import", exact=True).click()
+        answers.set()
+        await page.wait_for_url(lambda url: "/imports/" in url and not url.endswith("/new"))
+        await expect(page.locator(".head .tag").first).to_have_text("done")
+    [lead] = (await world.ask("mia", "GET", "/api/leads?q=pressed.test"))["items"]
+    assert lead["profile"]["name"] == "Guest"
 
 
 @pytest.mark.parametrize("path", ["/queue", "/leads", "/agreements", "/reports"])
